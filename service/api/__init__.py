@@ -1,0 +1,1 @@
+"""HTTP: wire types, problems, and one file a resource."""

@@ -1,0 +1,1 @@
+"""Narrow ports and their backends."""
