@@ -83,3 +83,31 @@ class Batch:
 
     def __len__(self) -> int:
         return self.label.shape[0]
+
+
+@dataclass(frozen=True)
+class FieldSize:
+    """One id field as the network sees it: how many ids, and its embedding width where the schema fixes one."""
+
+    name: str
+    size: int
+    dim: int | None = None
+
+
+@dataclass(frozen=True)
+class SideSizes:
+    """What a `Side` holds: its categorical fields, its multi-valued fields and how many continuous values."""
+
+    ids: tuple[FieldSize, ...]
+    bags: tuple[FieldSize, ...]
+    dense: int
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """Everything a network must know to size its parameters; crosses: rows of the cross table."""
+
+    request: SideSizes
+    app: SideSizes
+    pair_dense: int
+    crosses: int

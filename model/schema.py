@@ -199,7 +199,8 @@ def read_schema(path: Path) -> FeatureSchema:
     try:
         return parse_schema(path.read_text(encoding="utf-8"), origin=str(path))
     except OSError as error:
-        raise SchemaError(f"{path} cannot be read ({error.strerror}); draft one with `appshelf draft FOLDER`") from error
+        advice = "draft one with `appshelf draft FOLDER`"
+        raise SchemaError(f"{path} cannot be read ({error.strerror}); {advice}") from error
 
 
 def dump_schema(schema: FeatureSchema) -> str:

@@ -1,0 +1,75 @@
+"""Rows of a dataset encoded once and cut into batches: what training and evaluation run over."""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+import torch
+from torch import Tensor
+
+from model.batch import Batch, Side
+from model.data.dataset import Dataset
+from model.data.history import History, history_of
+from model.schema import FeatureSchema, Kind, Source
+from model.transforms import Transform
+
+
+@dataclass(frozen=True)
+class Examples:
+    """B encoded rows. requests: (B,); apps: the catalogue's sides (A,), app_rows: (B,) each row's app in it."""
+
+    transform: Transform
+    requests: Side
+    apps: Side
+    app_rows: Tensor
+    uses: npt.NDArray[np.float64]
+    label: Tensor
+    weight: Tensor
+
+    def __len__(self) -> int:
+        return self.label.shape[0]
+
+    def batch(self, rows: Tensor) -> Batch:
+        """The examples at `rows` (R,) int64, crosses and all."""
+        request = self.transform.crosses.within(self.requests.select(rows), request=True)
+        app = self.apps.select(self.app_rows[rows])
+        pair = self.transform.pairs(request, app, self.uses[rows.numpy()])
+        return Batch(request, app, pair, self.label[rows], self.weight[rows])
+
+
+def history_field(schema: FeatureSchema) -> tuple[str, int] | None:
+    """The name of the schema's history field and the most apps it holds, or None where there is none."""
+    fields = schema.of(Source.HISTORY, kind=Kind.MULTI)
+    return (fields[0].name, fields[0].max_values) if fields else None
+
+
+def rows_of(dataset: Dataset, split: str) -> pl.DataFrame:
+    """The examples of one split, in order."""
+    return dataset.examples.filter(pl.col("split") == split)
+
+
+def history_for(dataset: Dataset, rows: pl.DataFrame) -> History:
+    """What each of `rows` knows, as wide as the schema's history field."""
+    field = history_field(dataset.schema)
+    return history_of(dataset, rows, max_values=field[1] if field else 1)
+
+
+def encode(transform: Transform, dataset: Dataset, rows: pl.DataFrame) -> Examples:
+    """Encode `rows` of `dataset`; its apps are encoded once and pointed at."""
+    return encode_with(transform, dataset, rows, history=history_for(dataset, rows))
+
+
+def encode_with(transform: Transform, dataset: Dataset, rows: pl.DataFrame, *, history: History) -> Examples:
+    """Encode `rows` whose history is already known."""
+    columns: dict[str, pl.Series] = {name: rows[name] for name in rows.columns}
+    if field := history_field(transform.schema):
+        columns[field[0]] = history.installed
+    requests = replace(transform.requests(columns, len(rows)), crosses=(), keys=())
+    apps = transform.apps({name: dataset.apps[name] for name in dataset.apps.columns}, len(dataset.apps))
+    place = pl.Series(np.arange(len(dataset.apps), dtype=np.int64))
+    app_rows = rows["app_id"].replace_strict(dataset.apps["app_id"], place, return_dtype=pl.Int64).to_numpy()
+    label = torch.from_numpy(rows["label"].cast(pl.Float32).to_numpy().copy())
+    return Examples(
+        transform, requests, apps, torch.from_numpy(app_rows.copy()), history.uses, label, torch.ones_like(label)
+    )

@@ -1,0 +1,72 @@
+"""History as it was known before each row: which apps the user had used, and how often.
+
+Where the log has time, a row knows all strictly earlier events. Where it has none, it knows all of the training
+log's events but its own: one event is left out, not one app, so an app the user used at other times stays.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+import polars as pl
+
+from model.data.dataset import Dataset
+
+ROWS_AT_ONCE = 50_000
+
+
+@dataclass(frozen=True)
+class History:
+    """What B rows know. installed: a list of app ids a row, most used first; uses: (B,) earlier events with its app."""
+
+    installed: pl.Series
+    uses: npt.NDArray[np.float64]
+
+
+def history_of(dataset: Dataset, rows: pl.DataFrame, *, max_values: int) -> History:
+    """The history of each of `rows` (columns of dataset.examples, plus their split), at most `max_values` apps each."""
+    events = _events(dataset)
+    parts = [_known_before(part, events, dataset.facts.timed) for part in _cut(rows)]
+    counts = pl.concat(parts)
+    own = counts.filter(pl.col("app_id") == pl.col("own_app")).select("row", "count")
+    uses = np.zeros(len(rows))
+    uses[own["row"].to_numpy()] = own["count"].to_numpy()
+    ordered = counts.sort(["row", "count", "app_id"], descending=[False, True, False])
+    lists = ordered.group_by("row", maintain_order=True).agg(pl.col("app_id").head(max_values))
+    every = pl.DataFrame({"row": np.arange(len(rows), dtype=np.uint32)})
+    installed = every.join(lists, on="row", how="left", maintain_order="left")["app_id"]
+    return History(installed.fill_null(pl.Series([[]], dtype=pl.List(pl.String))), uses)
+
+
+def _events(dataset: Dataset) -> pl.DataFrame:
+    """Positive events by user, those before the log began at the beginning of time."""
+    positives = dataset.examples.filter(pl.col("label") == 1)
+    if not dataset.facts.timed:
+        positives = positives.filter(pl.col("split") == "train")
+    columns = ["user_id", "app_id"] + (["at"] if dataset.facts.timed else [])
+    before = dataset.users.select("user_id", pl.col("installed").alias("app_id")).explode("app_id").drop_nulls()
+    if dataset.facts.timed:
+        before = before.with_columns(pl.lit(None, dtype=dataset.examples.schema["at"]).alias("at"))
+        return pl.concat([positives.select(columns), before])
+    return pl.concat([positives.select(columns), before]).group_by(columns).len("count")
+
+
+def _cut(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+    numbered = rows.with_row_index("row").rename({"app_id": "own_app"})
+    for start in range(0, len(rows), ROWS_AT_ONCE):
+        yield numbered.slice(start, ROWS_AT_ONCE)
+
+
+def _known_before(rows: pl.DataFrame, events: pl.DataFrame, timed: bool) -> pl.DataFrame:
+    """(row, own_app, app_id, count) of every app each row's user was known to have used."""
+    if timed:
+        asked = rows.select("row", "own_app", "user_id", pl.col("at").alias("asked_at"))
+        earlier = asked.join(events, on="user_id").filter(pl.col("at").is_null() | (pl.col("at") < pl.col("asked_at")))
+        return earlier.group_by("row", "own_app", "app_id").len("count")
+    is_event = (pl.col("label") == 1) & (pl.col("split") == "train")
+    asked = rows.select("row", "own_app", "user_id", is_event.alias("is_event"))
+    known = asked.join(events, on="user_id")
+    own = (pl.col("is_event") & (pl.col("app_id") == pl.col("own_app"))).cast(pl.UInt32)
+    left = known.with_columns((pl.col("count") - own).alias("count")).filter(pl.col("count") > 0)
+    return left.select("row", "own_app", "app_id", "count")

@@ -1,0 +1,63 @@
+"""The gate split as arrays: what is ranked together, which rows are a slice, and what either side scores them."""
+
+import math
+
+import numpy as np
+import polars as pl
+
+from model.checks import Floats, Ids, Mask
+from model.data.dataset import Dataset
+from model.data.examples import encode
+from model.schema import FeatureSchema, Kind, Source
+from model.scorer import Scorer
+from model.training import probabilities
+
+PRIOR_ROWS = 10.0
+COUNTRY_COUNT = 10
+
+
+def predicted(scorer: Scorer, dataset: Dataset, rows: pl.DataFrame) -> Floats:
+    """(B,) probabilities under this dataset's own sampling of negatives, whatever the scorer's was."""
+    scores = probabilities(scorer.net, encode(scorer.transform, dataset, rows))
+    odds = math.exp(scorer.log_rate) / dataset.facts.sampling_rate
+    return scores * odds / (scores * odds + 1 - scores)
+
+
+def popularity(dataset: Dataset, rows: pl.DataFrame) -> Floats:
+    """(B,) each app's share of positives in training, drawn to the base rate as if by PRIOR_ROWS more rows."""
+    train = dataset.examples.filter(pl.col("split") == "train")
+    rate = pl.lit(train["label"].mean())
+    share = (pl.col("label").sum() + PRIOR_ROWS * rate) / (pl.len() + PRIOR_ROWS)
+    by_app = train.group_by("app_id").agg(share.alias("share"))
+    joined = rows.select("app_id").join(by_app, on="app_id", how="left", maintain_order="left")
+    return joined.select(pl.col("share").fill_null(rate)).to_series().to_numpy()
+
+
+def groups(schema: FeatureSchema, rows: pl.DataFrame) -> Ids:
+    """(B,) which rows are ranked together: those of one request, else those of one user in one context."""
+    if "request_id" in rows.columns and not rows["request_id"].null_count():
+        keys = ["request_id"]
+    else:
+        keys = ["user_id", *(name for name in schema.from_source(Source.CONTEXT) if name in rows.columns)]
+    ids: Ids = np.unique(rows.select(keys).hash_rows().to_numpy(), return_inverse=True)[1]
+    return ids
+
+
+def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Mask]:
+    """The slices by name: users, apps and pairs of both that training never saw, and the most frequent countries."""
+    found = {
+        "new_users": _unseen(train, rows, ["user_id"]),
+        "new_apps": _unseen(train, rows, ["app_id"]),
+        "unseen_pairs": _unseen(train, rows, ["user_id", "app_id"]),
+    }
+    country = {field.name for field in schema.of(Source.USER, Source.CONTEXT, kind=Kind.CATEGORICAL)} & {"country"}
+    for name in country & set(rows.columns):
+        counts = rows[name].drop_nulls().value_counts(sort=True).head(COUNTRY_COUNT)
+        found |= {f"{name}={value}": (rows[name] == value).fill_null(False).to_numpy() for value in counts[name]}
+    return found
+
+
+def _unseen(train: pl.DataFrame, rows: pl.DataFrame, keys: list[str]) -> Mask:
+    seen = train.select(keys).unique().with_columns(seen=True)
+    joined = rows.select(keys).join(seen, on=keys, how="left", maintain_order="left")
+    return joined["seen"].is_null().to_numpy()

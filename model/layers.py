@@ -1,0 +1,183 @@
+"""The layers the architectures are written with, each cut into a request's, an app's and a pair's part."""
+
+from collections.abc import Mapping, Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
+
+Part = dict[str, Tensor]
+"""What a side leaves for `combine`: tensors whose first dimension is the side's rows."""
+
+INITIAL_STD = 0.01
+
+
+def pooled(bag: Bag, table: Tensor, *, mode: str, sparse: bool = True) -> Tensor:
+    """(B, K): the rows of `table` (size, K) that each bag names, added up or averaged; an empty bag gives zeros."""
+    return F.embedding_bag(bag.values, table, bag.offsets, mode=mode, sparse=sparse)
+
+
+def offsets_of(sizes: Sequence[FieldSize]) -> Tensor:
+    """(F,) int64: where each field's rows begin when the fields lie in one table."""
+    return torch.tensor([0, *(field.size for field in sizes)][: len(sizes)], dtype=torch.int64).cumsum(0)
+
+
+class WideSide(nn.Module):
+    """A weight per id and per continuous value of one side, added up. forward -> (B,)."""
+
+    def __init__(self, sizes: SideSizes) -> None:
+        super().__init__()
+        fields = (*sizes.ids, *sizes.bags)
+        self.register_buffer("offsets", offsets_of(fields), persistent=False)
+        self.table = nn.Parameter(torch.zeros(max(sum(field.size for field in fields), 1), 1))
+        self.dense = nn.Parameter(torch.zeros(sizes.dense))
+        self.id_count = len(sizes.ids)
+
+    def forward(self, side: Side) -> Tensor:
+        """(B,)."""
+        offsets = self.get_buffer("offsets")
+        total: Tensor = side.dense @ self.dense
+        if self.id_count:
+            weights = F.embedding(side.ids + offsets[: self.id_count], self.table, sparse=True)
+            total = total + weights.sum((1, 2))
+        for bag, offset in zip(side.bags, offsets[self.id_count :], strict=True):
+            total = total + pooled(Bag(bag.values + offset, bag.offsets), self.table, mode="sum")[:, 0]
+        return total
+
+
+class Wide(nn.Module):
+    """The generalised linear model over raw values and cross-product features (Cheng et al. 2016, section 3.1)."""
+
+    def __init__(self, sizes: Sizes) -> None:
+        super().__init__()
+        self.request = WideSide(sizes.request)
+        self.app = WideSide(sizes.app)
+        self.pair_dense = nn.Parameter(torch.zeros(sizes.pair_dense))
+        self.crosses = nn.Parameter(torch.zeros(max(sizes.crosses, 1), 1))
+        self.bias = nn.Parameter(torch.zeros(1))
+
+    def request_part(self, side: Side) -> Tensor:
+        """(B,): the request's own weights and crosses."""
+        return self.request(side) + self._crossed(side.crosses, len(side))
+
+    def app_part(self, side: Side) -> Tensor:
+        """(B,): the app's own weights and crosses."""
+        return self.app(side) + self._crossed(side.crosses, len(side))
+
+    def pair_part(self, pair: Pair) -> Tensor:
+        """(N,): the weights of the two-sided crosses, the pair's continuous values, and the bias."""
+        return pair.dense @ self.pair_dense + self._crossed(pair.crosses, pair.dense.shape[0]) + self.bias
+
+    def _crossed(self, bags: Sequence[Bag], count: int) -> Tensor:
+        total = self.crosses.new_zeros(count)
+        for bag in bags:
+            total = total + pooled(bag, self.crosses, mode="sum")[:, 0]
+        return total
+
+
+class FieldEmbedding(nn.Module):
+    """An embedding per id field and a pooled one per multi-valued field, the continuous values beside them.
+
+    Fields of one width share a table, so that a side costs one gather. forward -> (B, width).
+    """
+
+    def __init__(self, sizes: SideSizes, dim: int) -> None:
+        super().__init__()
+        fields = (*sizes.ids, *sizes.bags)
+        dims = [field.dim or dim for field in fields]
+        self.groups = [[place for place, d in enumerate(dims) if d == width] for width in sorted(set(dims))]
+        self.tables = nn.ParameterList()
+        for place, group in enumerate(self.groups):
+            members = [fields[member] for member in group]
+            rows = sum(field.size for field in members)
+            self.tables.append(nn.Parameter(torch.randn(rows, dims[group[0]]) * INITIAL_STD))
+            self.register_buffer(f"offsets_{place}", offsets_of(members), persistent=False)
+        self.fields = fields
+        self.id_count = len(sizes.ids)
+        self.width = sum(dims) + sizes.dense
+
+    def forward(self, side: Side) -> Tensor:
+        """(B, width)."""
+        parts = [side.dense]
+        for place, (group, table) in enumerate(zip(self.groups, self.tables, strict=True)):
+            parts += self._group(side, group, table, self.get_buffer(f"offsets_{place}"))
+        return torch.cat(parts, dim=1)
+
+    @torch.no_grad()
+    def settle_unseen(self, counts: Mapping[str, Tensor]) -> None:
+        """Give every id that training never saw the mean of its field's rows, weighted by how often each was seen.
+
+        Such an id would otherwise keep its random start: the OOV id itself is one where every value was frequent.
+        """
+        for place, (group, table) in enumerate(zip(self.groups, self.tables, strict=True)):
+            for member, offset in zip(group, self.get_buffer(f"offsets_{place}").tolist(), strict=True):
+                seen = counts[self.fields[member].name]
+                rows = table[offset : offset + len(seen)]
+                rows[seen == 0] = (seen.float() @ rows) / seen.sum().clamp(min=1)
+
+    def _group(self, side: Side, group: list[int], table: Tensor, offsets: Tensor) -> list[Tensor]:
+        single = [member for member in group if member < self.id_count]
+        parts = []
+        if single:
+            ids = side.ids if len(single) == self.id_count else side.ids[:, single]
+            parts.append(F.embedding(ids + offsets[: len(single)], table, sparse=True).flatten(1))
+        for member, offset in zip(group[len(single) :], offsets[len(single) :], strict=True):
+            bag = side.bags[member - self.id_count]
+            parts.append(pooled(Bag(bag.values + offset, bag.offsets), table, mode="mean"))
+        return parts
+
+
+class SplitLinear(nn.Module):
+    """One linear layer over (request, app, pair) values, cut so that each side's product is computed once.
+
+    W x + b = W_r r + W_a a + W_p p + b: the first layer of a tower over the concatenation, exactly.
+    """
+
+    def __init__(self, widths: tuple[int, int, int], out: int) -> None:
+        super().__init__()
+        bound = max(sum(widths), 1) ** -0.5
+        self.request, self.app, self.pair = (
+            nn.Parameter(torch.empty(out, width).uniform_(-bound, bound)) for width in widths
+        )
+        self.bias = nn.Parameter(torch.empty(out).uniform_(-bound, bound))
+
+
+class MLP(nn.Module):
+    """ReLU layers down to one logit over the sum that a split first layer left. forward: (N, H) -> (N,)."""
+
+    def __init__(self, hidden: Sequence[int], *, batch_norm: bool, dropout: float) -> None:
+        super().__init__()
+        layers: list[nn.Module] = []
+        for width, following in zip(hidden, [*hidden[1:], 1], strict=True):
+            layers += [nn.BatchNorm1d(width)] if batch_norm else []
+            layers += [nn.ReLU()] + ([nn.Dropout(dropout)] if dropout else []) + [nn.Linear(width, following)]
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, hidden: Tensor) -> Tensor:
+        """(N,) logits from (N, H), the first layer's sums before its ReLU."""
+        return torch.as_tensor(self.layers(hidden))[:, 0]
+
+
+class Deep(nn.Module):
+    """Embeddings and a feed-forward tower (Cheng et al. 2016, section 3.2), cut at its first layer."""
+
+    def __init__(self, sizes: Sizes, dim: int, mlp: MLP, *, first: int) -> None:
+        super().__init__()
+        self.request = FieldEmbedding(sizes.request, dim)
+        self.app = FieldEmbedding(sizes.app, dim)
+        self.first = SplitLinear((self.request.width, self.app.width, sizes.pair_dense), first)
+        self.mlp = mlp
+
+    def request_part(self, side: Side) -> Tensor:
+        """(B, H): W_r r + b."""
+        return F.linear(self.request(side), self.first.request, self.first.bias)
+
+    def app_part(self, side: Side) -> Tensor:
+        """(B, H): W_a a."""
+        return F.linear(self.app(side), self.first.app)
+
+    def tower(self, hidden: Tensor, pair: Pair) -> Tensor:
+        """(N,) logits from the two sides' sum (N, H) and the pair's values."""
+        return torch.as_tensor(self.mlp(hidden + F.linear(pair.dense, self.first.pair)))

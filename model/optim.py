@@ -1,0 +1,119 @@
+"""FTRL-Proximal, and the recipes: which optimizer trains which part of a net, by name."""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, ClassVar, overload
+
+import torch
+from pydantic import BaseModel, ConfigDict, Field
+from torch import Tensor, nn
+from torch.optim import Adagrad, Adam, Optimizer
+
+from model.layers import FieldEmbedding, Wide
+from model.row_adam import RowAdam
+
+
+class FTRLProximal(Optimizer):
+    """FTRL-Proximal with L1 (McMahan et al. 2013, Algorithm 1), per coordinate, for dense and row-sparse gradients.
+
+    With gradient g of one step: sigma = (sqrt(n + g^2) - sqrt(n)) / alpha; z += g - sigma w; n += g^2; and
+    w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2). Coordinates that a sparse
+    gradient does not name are not touched. The paper sums the loss over examples while a batch's loss here is a mean,
+    so gradients are multiplied by `scale`, the batch size: l1 then means the same at any batch size.
+    """
+
+    def __init__(self, params: Iterable[nn.Parameter], options: Mapping[str, float]) -> None:
+        super().__init__(params, {"alpha": 0.1, "beta": 1.0, "l1": 0.0, "l2": 0.0, "scale": 1.0} | dict(options))
+
+    @overload
+    def step(self, closure: None = None) -> None: ...
+
+    @overload
+    def step(self, closure: Callable[[], float]) -> float: ...
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:
+        """One update of every parameter that has a gradient."""
+        for group in self.param_groups:
+            for param in group["params"]:
+                if param.grad is not None:
+                    self._update(param, param.grad, group)
+        return None
+
+    def _update(self, param: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
+        state = self.state[param]
+        if not state:
+            state.update(z=torch.zeros_like(param), n=torch.zeros_like(param))
+        if not gradient.is_sparse:
+            w, state["z"], state["n"] = ftrl_update((param, state["z"], state["n"]), gradient, group)
+            param.copy_(w)
+            return
+        grad = gradient.coalesce()
+        rows = grad.indices()[0]
+        w, z, n = ftrl_update((param[rows], state["z"][rows], state["n"][rows]), grad.values(), group)
+        param[rows], state["z"][rows], state["n"][rows] = w, z, n
+
+
+def ftrl_update(
+    before: tuple[Tensor, Tensor, Tensor], grad: Tensor, options: Mapping[str, Any]
+) -> tuple[Tensor, Tensor, Tensor]:
+    """(w, z, n) after one step from (w, z, n) and a gradient, all of one shape."""
+    w, z, n = before
+    g = grad * options["scale"]
+    grown = n + g * g
+    z = z + g - (grown.sqrt() - n.sqrt()) / options["alpha"] * w
+    rate = (options["beta"] + grown.sqrt()) / options["alpha"] + options["l2"]
+    return -(z - z.clamp(-options["l1"], options["l1"])) / rate, z, grown
+
+
+class PaperRecipe(BaseModel):
+    """FTRL-Proximal with L1 for the wide side and AdaGrad for the deep one (Cheng et al. 2016, section 3.3)."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    net_params: ClassVar[Mapping[str, Any]] = {}
+    decays: ClassVar[bool] = False
+
+    alpha: float = Field(0.05, gt=0)
+    beta: float = Field(1.0, ge=0)
+    l1: float = Field(1.0, ge=0)
+    l2: float = Field(0.0, ge=0)
+    rate: float = Field(0.02, gt=0)
+    initial_accumulator: float = Field(1e-4, ge=0)
+
+    def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
+        """The optimizers of one training run."""
+        wide, tables, dense = parameter_groups(net)
+        ftrl = {"alpha": self.alpha, "beta": self.beta, "l1": self.l1, "l2": self.l2, "scale": float(batch_size)}
+        deep = [*tables, *dense]
+        built: list[Optimizer] = [FTRLProximal(wide, ftrl)] if wide else []
+        return built + ([Adagrad(deep, self.rate, initial_accumulator_value=self.initial_accumulator)] if deep else [])
+
+
+class AdamRecipe(BaseModel):
+    """Adam for all, with batch norm, dropout, L2 on the tables and a rate that decays when validation stalls."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.5}
+    decays: ClassVar[bool] = True
+
+    rate: float = Field(1e-3, gt=0)
+    embedding_l2: float = Field(0.1, ge=0)
+    wide_l2: float = Field(0.1, ge=0)
+
+    def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
+        """The optimizers of one training run."""
+        wide, tables, dense = parameter_groups(net)
+        built: list[Optimizer] = [Adam(dense, self.rate)] if dense else []
+        sparse = [({"params": wide, "l2": self.wide_l2}), ({"params": tables, "l2": self.embedding_l2})]
+        return [*built, RowAdam([group for group in sparse if group["params"]], rate=self.rate)]
+
+
+Recipe = PaperRecipe | AdamRecipe
+RECIPES: Mapping[str, type[Recipe]] = {"paper": PaperRecipe, "adam": AdamRecipe}
+
+
+def parameter_groups(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:
+    """The parameters of the wide side, of the embedding tables, and all others."""
+    wide = [p for module in net.modules() if isinstance(module, Wide) for p in module.parameters()]
+    tables = [p for module in net.modules() if isinstance(module, FieldEmbedding) for p in module.parameters()]
+    named = {id(p) for p in (*wide, *tables)}
+    return wide, tables, [p for p in net.parameters() if id(p) not in named]

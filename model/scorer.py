@@ -1,0 +1,109 @@
+"""A loaded bundle, ready to score: the serving half of the split network."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from model.app_table import AppTable
+from model.batch import Side
+from model.bundle import Bundle
+from model.layers import Part
+from model.query import App, Query, categorical, continuous, multi
+from model.schema import FeatureSchema, FieldSpec, Kind, Source
+from model.transforms import Transform
+from model.vocabulary import MISSING_ID, NULL_ID, UNKNOWN_ID
+from model.zoo import Net, build
+
+STATUS = {UNKNOWN_ID: "unknown", MISSING_ID: "missing", NULL_ID: "null"}
+CANONICAL: Mapping[Kind, Callable[[object], object]] = {
+    Kind.CATEGORICAL: categorical,
+    Kind.MULTI: multi,
+    Kind.CONTINUOUS: continuous,
+}
+
+
+@dataclass(frozen=True)
+class Scorer:
+    """An immutable net with its encoder. log_rate: ln of the sampling rate of negatives, added to every logit."""
+
+    version: str
+    schema: FeatureSchema
+    transform: Transform
+    net: Net
+    log_rate: float
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "Scorer":
+        """Build the net and load its weights. Raises RuntimeError where they do not fit the architecture."""
+        manifest = bundle.manifest
+        with torch.random.fork_rng(devices=[]):
+            net = build(manifest.architecture, manifest.params, bundle.transform.sizes)
+        net.load_state_dict(bundle.weights)
+        net.requires_grad_(False).eval()
+        return cls(manifest.version, bundle.schema, bundle.transform, net, math.log(manifest.sampling_rate))
+
+    def table(self, apps: Sequence[App], *, capacity: int = 0) -> AppTable:
+        """The app side of a catalogue, computed once; `capacity` rows are set aside."""
+        return AppTable(self._app_side, apps, capacity=capacity)
+
+    @torch.inference_mode()
+    def score(self, query: Query, table: AppTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+        """(N,) probabilities of the apps at `rows` of the table.
+
+        Negative sampling at rate w leaves odds 1/w times too high; they are multiplied by w here
+        (He et al. 2014, Practical Lessons from Predicting Clicks on Ads at Facebook, section 6.3).
+        """
+        request = self.request_side(query)
+        part, keys = table.gather(torch.from_numpy(rows))
+        empty = torch.empty((len(rows), 0))
+        app = Side(empty.long(), empty, keys=keys)
+        pair = self.transform.pairs(request, app, _uses(query, table, rows))
+        logits = self.net.combine(self.net.request_part(request), part, pair)
+        return torch.sigmoid(logits.double() + self.log_rate).numpy()
+
+    def observe(self, query: Query) -> dict[str, str]:
+        """The user and context fields whose value is missing, null or unknown, and which of the three."""
+        request = self.request_side(query)
+        statuses = {}
+        for place, field in enumerate(self.schema.of(Source.USER, Source.CONTEXT, kind=Kind.CATEGORICAL)):
+            if (status := STATUS.get(int(request.ids[0, place]))) is not None:
+                statuses[field.name] = status
+        values = {**query.user, **query.context}
+        for field in self.schema.of(Source.USER, Source.CONTEXT, kind=Kind.CONTINUOUS):
+            if values.get(field.name) is None:
+                statuses[field.name] = "null" if field.name in values else "missing"
+        return statuses
+
+    def request_side(self, query: Query) -> Side:
+        """The request's side, one row. Raises ValueRefused where a value does not fit its field."""
+        values: dict[str, Any] = {**query.user, **query.context, "user_id": query.user_id}
+        for field in self.schema.of(Source.HISTORY, kind=Kind.MULTI):
+            values[field.name] = list(islice(query.history, field.max_values))
+        return self.transform.requests(_columns(self.schema.fields, [values]), 1)
+
+    @torch.inference_mode()
+    def _app_side(self, apps: Sequence[App]) -> tuple[Side, Part]:
+        rows = [{**app.features, "app_id": app.id} for app in apps]
+        fields = [field for field in self.schema.fields if field.source is Source.APP]
+        side = self.transform.apps(_columns(fields, rows), len(apps))
+        return side, self.net.app_part(side)
+
+
+def _columns(fields: Sequence[FieldSpec], rows: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Canonical columns of raw values; a value that is absent stays None, an explicit null is told apart."""
+    return {
+        field.name: [CANONICAL[field.kind](row[field.name]) if field.name in row else None for row in rows]
+        for field in fields
+    }
+
+
+def _uses(query: Query, table: AppTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
+    """(N,) how often the user used each candidate before."""
+    find = query.history.get
+    return np.fromiter((find(table.ids[row], 0) for row in rows.tolist()), dtype=np.float64, count=len(rows))

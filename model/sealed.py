@@ -1,0 +1,138 @@
+"""Sealed folders on disk: written aside, flushed and renamed as one; read back only where every byte is right."""
+
+import fcntl
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self, TypeVar
+
+from msgspec import MsgspecError
+from safetensors import SafetensorError
+
+from model.manifest import BundleError, FileEntry, Manifest, check_version
+
+MANIFEST = "manifest.json"
+Part = TypeVar("Part")
+
+
+@dataclass(frozen=True)
+class SealedFolder:
+    """A bundle's folder whose manifest was read and holds."""
+
+    folder: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, folder: Path) -> Self:
+        """Read the manifest and nothing else. Raises BundleError."""
+        version, place = check_version(folder.name), folder / MANIFEST
+        try:
+            text = place.read_text(encoding="utf-8")
+        except FileNotFoundError as error:
+            raise BundleError(f"bundle {version} does not exist in {folder.parent}; list those that do") from error
+        except (OSError, UnicodeDecodeError) as error:
+            raise BundleError(f"{place} cannot be read ({error}); restore it from a copy or train again") from error
+        manifest = Manifest.parse(text, origin=str(place))
+        if manifest.version != version:
+            raise BundleError(f"{place} is of version {manifest.version}; give its folder that name again")
+        return cls(folder, manifest)
+
+    def read(self, name: str) -> bytes:
+        """One file's bytes. Raises BundleError where it is missing, of another size, or changed."""
+        place, advice = self.folder / name, "restore it from a copy or train again"
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder / MANIFEST} lists no {name}, which every bundle has; train again")
+        try:
+            content = place.read_bytes()
+        except OSError as error:
+            raise BundleError(f"{place} cannot be read ({error.strerror}); {advice}") from error
+        if len(content) != entry.size:
+            raise BundleError(f"{place} has {len(content)} bytes where {entry.size} were sealed; {advice}")
+        if (seen := hashlib.sha256(content).hexdigest()) != entry.sha256:
+            raise BundleError(f"{place} has sha256 {seen[:12]} where {entry.sha256[:12]} was sealed; {advice}")
+        return content
+
+    def part(self, name: str, decode: Callable[[bytes], Part]) -> Part:
+        """One file's decoded content. Raises BundleError, also where the bytes are right but do not decode."""
+        content = self.read(name)
+        try:
+            return decode(content)
+        except (ValueError, KeyError, TypeError, IndexError, MsgspecError, SafetensorError) as error:
+            raise BundleError(f"{self.folder / name} does not decode ({error}); train again") from error
+
+
+def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str, bytes]]) -> Path:
+    """Write `bundles/<version>` with these files and the manifest over them; the folder's path.
+
+    Raises BundleError where it stands already or cannot be written (a full disk); then nothing of it is left.
+    """
+    version = check_version(manifest.version)
+    folder, partial = bundles / version, bundles / f".{version}.partial"
+    if folder.exists():
+        raise BundleError(f"bundle {version} stands in {bundles} already; a bundle is never overwritten")
+    try:
+        bundles.mkdir(parents=True, exist_ok=True)
+        with _locked(bundles, fcntl.LOCK_SH):
+            _fill(partial, manifest, files)
+            os.replace(partial, folder)
+            _sync(bundles)
+    except OSError as error:
+        advice = f"({error.strerror}); make room there and save again"
+        raise BundleError(f"bundle {version} cannot be saved in {bundles} {advice}") from error
+    finally:
+        shutil.rmtree(partial, ignore_errors=True)
+    return folder
+
+
+def sweep(bundles: Path) -> list[str]:
+    """Remove what killed processes left half saved, and name it; does nothing while any process is saving."""
+    if not bundles.exists():
+        return []
+    try:
+        with _locked(bundles, fcntl.LOCK_EX | fcntl.LOCK_NB):
+            partials = sorted(bundles.glob(".*.partial"))
+            for partial in partials:
+                shutil.rmtree(partial)
+            return [partial.name for partial in partials]
+    except BlockingIOError:
+        return []
+
+
+def _fill(partial: Path, manifest: Manifest, files: Iterable[tuple[str, bytes]]) -> None:
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir()
+    entries = {name: _write(partial / name, content) for name, content in files}
+    _write(partial / MANIFEST, manifest.model_copy(update={"files": entries}).sealed().to_json().encode())
+    _sync(partial)
+
+
+def _write(place: Path, content: bytes) -> FileEntry:
+    with place.open("xb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    return FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
+
+
+def _sync(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _locked(folder: Path, operation: int) -> Iterator[None]:
+    """Hold the folder's lock: shared by those who save, alone for the one who sweeps; the kernel frees it on death."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, operation)
+        yield
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,116 @@
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from model.optim import FTRLProximal, parameter_groups
+from model.row_adam import RowAdam
+from model.zoo import build
+from tests.model.nets import SIZES
+
+
+def paper_ftrl(gradients: list[float], *, alpha: float, beta: float, l1: float, l2: float) -> float:
+    """Algorithm 1 of McMahan et al. 2013 for one coordinate, as printed: the weight after the last gradient."""
+    z = n = 0.0
+
+    def weight() -> float:
+        if abs(z) <= l1:
+            return 0.0
+        return -(((beta + math.sqrt(n)) / alpha + l2) ** -1) * (z - math.copysign(l1, z))
+
+    for g in gradients:
+        w = weight()
+        sigma = (math.sqrt(n + g * g) - math.sqrt(n)) / alpha
+        z += g - sigma * w
+        n += g * g
+    return weight()
+
+
+@pytest.mark.parametrize("sparse", [False, True])
+@pytest.mark.parametrize(("l1", "l2"), [(0.0, 0.0), (0.5, 0.0), (1.0, 0.3)])
+def test_ftrl_follows_the_papers_recurrence(l1: float, l2: float, sparse: bool) -> None:
+    gradients = torch.randn(40, 6, generator=torch.Generator().manual_seed(1)).double()
+    table = nn.Parameter(torch.zeros(6, 1, dtype=torch.float64))
+    optimizer = FTRLProximal([table], {"alpha": 0.3, "beta": 0.7, "l1": l1, "l2": l2})
+
+    for step, gradient in enumerate(gradients):
+        rows = torch.tensor([i for i in range(6) if (step + i) % 3])
+        dense = torch.zeros(6, 1, dtype=torch.float64).index_copy(0, rows, gradient[rows, None])
+        values = torch.sparse_coo_tensor(rows[None], gradient[rows, None], (6, 1), check_invariants=True)
+        table.grad = values if sparse else dense
+        optimizer.step()
+
+    for row in range(6):
+        seen = [float(gradient[row]) for step, gradient in enumerate(gradients) if (step + row) % 3]
+        expected = paper_ftrl(seen, alpha=0.3, beta=0.7, l1=l1, l2=l2)
+        assert table[row].item() == pytest.approx(expected, abs=1e-12)
+
+
+def test_l1_leaves_a_weight_exactly_zero_until_its_evidence_exceeds_it() -> None:
+    weight = nn.Parameter(torch.zeros(2))
+    optimizer = FTRLProximal([weight], {"l1": 1.0})
+
+    weight.grad = torch.tensor([0.9, 1.1])
+    optimizer.step()
+
+    assert weight[0].item() == 0.0
+    assert weight[1].item() < 0.0
+
+
+def test_scale_makes_a_mean_loss_count_as_a_sum() -> None:
+    mean, total = nn.Parameter(torch.zeros(1)), nn.Parameter(torch.zeros(1))
+    mean.grad, total.grad = torch.tensor([0.25]), torch.tensor([2.0])
+
+    FTRLProximal([mean], {"scale": 8.0, "l1": 0.5}).step()
+    FTRLProximal([total], {"l1": 0.5}).step()
+
+    assert mean.item() == total.item() != 0.0
+
+
+def test_a_repeated_row_of_a_sparse_gradient_counts_as_one_summed_gradient() -> None:
+    table = nn.Parameter(torch.zeros(3, 1))
+    rows, values = torch.tensor([[1, 1]]), torch.tensor([[2.0], [3.0]])
+    table.grad = torch.sparse_coo_tensor(rows, values, (3, 1), check_invariants=True)
+
+    FTRLProximal([table], {"alpha": 0.1, "beta": 1.0}).step()
+
+    assert table[1].item() == pytest.approx(paper_ftrl([5.0], alpha=0.1, beta=1.0, l1=0, l2=0))
+    assert table[0].item() == 0.0
+
+
+@pytest.mark.parametrize("lazy", [False, True])
+def test_row_adam_equals_torchs_adam_where_every_row_has_a_gradient(lazy: bool) -> None:
+    start, draw = torch.randn(5, 3), torch.Generator().manual_seed(2)
+    mine, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    group = {"params": [mine], "l2": 0.1, "lazy_above": 0 if lazy else 1_000}
+    optimizer, reference = RowAdam([group], rate=0.01), torch.optim.Adam([theirs], lr=0.01, weight_decay=0.1)
+
+    for _ in range(20):
+        gradient = torch.randn(5, 3, generator=draw)
+        mine.grad = torch.sparse_coo_tensor(torch.arange(5)[None], gradient, (5, 3), check_invariants=True)
+        theirs.grad = gradient
+        optimizer.step()
+        reference.step()
+
+    torch.testing.assert_close(mine, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_a_lazy_table_leaves_rows_without_a_gradient_alone() -> None:
+    table = nn.Parameter(torch.ones(4, 2))
+    optimizer = RowAdam([{"params": [table], "l2": 0.5, "lazy_above": 0}], rate=0.1)
+    table.grad = torch.sparse_coo_tensor(torch.tensor([[2]]), torch.ones(1, 2), (4, 2), check_invariants=True)
+
+    optimizer.step()
+
+    assert table[[0, 1, 3]].eq(1).all()
+    assert table[2].ne(1).all()
+
+
+def test_every_parameter_of_a_net_belongs_to_exactly_one_group() -> None:
+    net = build("wide_deep", {"dim": 4, "hidden": (8,)}, SIZES)
+
+    groups = [p for group in parameter_groups(net) for p in group]
+
+    assert {id(p) for p in groups} == {id(p) for p in net.parameters()}
+    assert len(groups) == len(list(net.parameters()))
