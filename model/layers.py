@@ -60,18 +60,20 @@ class Wide(nn.Module):
 
     def request_part(self, side: Side) -> Tensor:
         """(B,): the request's own weights and crosses."""
-        return self.request(side) + self._crossed(side.crosses, len(side))
+        own: Tensor = self.request(side)
+        return own + self._crossed(side.crosses, len(side))
 
     def app_part(self, side: Side) -> Tensor:
         """(B,): the app's own weights and crosses."""
-        return self.app(side) + self._crossed(side.crosses, len(side))
+        own: Tensor = self.app(side)
+        return own + self._crossed(side.crosses, len(side))
 
     def pair_part(self, pair: Pair) -> Tensor:
         """(N,): the weights of the two-sided crosses, the pair's continuous values, and the bias."""
         return pair.dense @ self.pair_dense + self._crossed(pair.crosses, pair.dense.shape[0]) + self.bias
 
     def _crossed(self, bags: Sequence[Bag], count: int) -> Tensor:
-        total = self.crosses.new_zeros(count)
+        total: Tensor = self.crosses.new_zeros(count)
         for bag in bags:
             total = total + pooled(bag, self.crosses, mode="sum")[:, 0]
         return total

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -91,7 +92,7 @@ def train(config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress
     transform = fit(dataset.schema, dataset)
     examples = encode(transform, dataset, rows_of(dataset, "train"))
     held_out = encode(transform, dataset, rows_of(dataset, "stop"))
-    with torch.random.fork_rng(devices=[]), torch.sparse.check_sparse_tensor_invariants(enable=False):
+    with torch.random.fork_rng(devices=[]), unchecked_sparse():
         torch.manual_seed(config.seed)
         net = build(config.architecture, {**recipe.net_params, **config.params}, transform.sizes)
         run = Run(config, net, recipe.optimizers(net, config.batch_size), progress)
@@ -101,6 +102,11 @@ def train(config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress
     metrics = {"auc": auc(_array(held_out.label), scores), "log_loss": log_loss(_array(held_out.label), scores)}
     statistics = statistics_of(dataset, transform, scores)
     return TrainResult(config, transform, net, metrics, statistics, run.state(), history)
+
+
+def unchecked_sparse() -> AbstractContextManager[None]:
+    """Torch warns until sparse gradients are either checked or not; its own are well made, and a check costs time."""
+    return torch.sparse.check_sparse_tensor_invariants(enable=False)  # type: ignore[no-untyped-call]  # torch's
 
 
 def settle_unseen(net: Net, transform: Transform) -> None:
