@@ -101,16 +101,20 @@ def quality_checks(rows: Holdout, limits: Limits) -> list[Check]:
     return [finite, *(_whole(measure, rows, limits) for measure in MEASURES), *_slices(rows, limits)]
 
 
-def shift_checks(rows: Holdout, limits: Limits) -> list[Check]:
+def shift_check(rows: Holdout, limits: Limits) -> Check:
     """How far finite scores moved from live's: a wide guard against a net that answers something else altogether."""
     shift = psi(rows.baseline, rows.challenger)
-    checks = [Check.at_most("score_shift", shift, limit=limits.score_shift, detail="PSI over live's deciles")]
+    return Check.at_most("score_shift", shift, limit=limits.score_shift, detail="PSI over live's deciles")
+
+
+def overlap_check(group: Ids, limits: Limits, *, challenger: Floats, live: Floats) -> Check:
+    """How many of live's ten best of each group (B,) the challenger keeps, by finite scores (B,)."""
     try:
-        kept = top_overlap(10, rows.group, a=rows.challenger, b=rows.baseline)
+        kept = top_overlap(10, group, a=challenger, b=live)
     except MetricUndefined as error:
-        return [*checks, Check.skipped("top_10_overlap", str(error))]
+        return Check.skipped("top_10_overlap", str(error))
     detail = "mean share of live's ten best that are among the challenger's"
-    return [*checks, Check.at_least("top_10_overlap", kept, limit=limits.top_10_overlap, detail=detail)]
+    return Check.at_least("top_10_overlap", kept, limit=limits.top_10_overlap, detail=detail)
 
 
 def _finite(rows: Holdout) -> Check:

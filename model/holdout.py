@@ -13,7 +13,8 @@ from model.scorer import Scorer
 from model.training import probabilities
 
 PRIOR_ROWS = 10.0
-COUNTRY_COUNT = 10
+COUNTRY_COUNT = 5
+SHELF_COUNT, SHELF_SIZE = 50, 500
 
 
 def predicted(scorer: Scorer, dataset: Dataset, rows: pl.DataFrame) -> Floats:
@@ -55,6 +56,14 @@ def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> di
         counts = rows[name].drop_nulls().value_counts(sort=True).head(COUNTRY_COUNT)
         found |= {f"{name}={value}": (rows[name] == value).fill_null(False).to_numpy() for value in counts[name]}
     return found
+
+
+def shelves(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
+    """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column shelf numbers them."""
+    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop("app_id", "label").with_row_index("shelf")
+    apps = dataset.apps.filter("available").select("app_id")
+    drawn = apps.sample(min(SHELF_SIZE, len(apps)), seed=seed)
+    return asked.join(drawn, how="cross").with_columns(label=pl.lit(0, pl.Int8))
 
 
 def _unseen(train: pl.DataFrame, rows: pl.DataFrame, keys: list[str]) -> Mask:

@@ -15,13 +15,13 @@ class Limits(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
-    auc_margin: float = Field(0.005, ge=0, description="AUC that may be lost")
+    auc_margin: float = Field(0.01, ge=0, description="AUC that may be lost")
     log_loss_margin: float = Field(0.02, ge=0, description="Log loss that may be added, as a share of live's")
-    calibration_margin: float = Field(0.15, ge=0, description="|ln(predicted / observed)| that may be added")
-    ndcg_margin: float = Field(0.01, ge=0, description="NDCG@10 that may be lost")
-    slice_widening: float = Field(4.0, ge=1, description="A slice's margins are this many times those of the whole")
+    calibration_margin: float = Field(0.25, ge=0, description="|ln(predicted / observed)| that may be added")
+    ndcg_margin: float = Field(0.02, ge=0, description="NDCG@10 that may be lost")
+    slice_widening: float = Field(2.0, ge=1, description="A slice's margins are this many times those of the whole")
     slice_minimum: int = Field(500, ge=1, description="Rows below which a slice is skipped")
-    slice_class_minimum: int = Field(50, ge=1, description="Positives, and negatives, below which a slice is skipped")
+    slice_class_minimum: int = Field(100, ge=1, description="Positives, and negatives, below which a slice is skipped")
     score_shift: float = Field(3.0, ge=0, description="Largest PSI of the scores against live's")
     top_10_overlap: float = Field(0.1, ge=0, le=1, description="Least share of live's ten best apps kept")
     golden_tolerance: float = Field(1e-5, ge=0, description="Largest difference of a golden score when scored again")
@@ -46,12 +46,12 @@ class Check:
     @classmethod
     def at_most(cls, name: str, observed: float, *, limit: float, detail: str) -> Self:
         """Passed where the observed value is at most the limit; a value that is not finite fails."""
-        return cls(name, "passed" if observed <= limit else "failed", _rounded(observed), limit, detail)
+        return cls(name, "passed" if observed <= limit else "failed", _rounded(observed), _rounded(limit), detail)
 
     @classmethod
     def at_least(cls, name: str, observed: float, *, limit: float, detail: str) -> Self:
         """Passed where the observed value is at least the limit; NaN fails."""
-        return cls(name, "passed" if observed >= limit else "failed", _rounded(observed), limit, detail)
+        return cls(name, "passed" if observed >= limit else "failed", _rounded(observed), _rounded(limit), detail)
 
     @classmethod
     def failed(cls, name: str, observed: str, *, limit: str) -> Self:

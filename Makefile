@@ -1,0 +1,40 @@
+# One verb a target; each does its own set-up in .venv. Works with GNU make 3.81 (macOS) and up.
+
+PYTHON ?= $(shell for python in python3 python3.13 python3.12 python3.11; do \
+	$$python -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && echo $$python && break; done)
+
+BIN := .venv/bin
+TORCH := $(shell grep '^torch==' requirements.lock)
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+CPU_INDEX := https://download.pytorch.org/whl/cpu
+
+.PHONY: install lint test e2e bench serve
+
+install: .venv/installed
+
+.venv/installed: requirements.lock pyproject.toml
+	@test -n "$(PYTHON)" || { echo "Appshelf needs Python 3.11 or newer; set PYTHON=/path/to/python3" >&2; exit 1; }
+	test -x $(BIN)/pip || $(PYTHON) -m venv .venv
+	@echo "installing $(TORCH): the CPU build if its index answers, else the default index's"
+	$(PIP) install --retries 0 --timeout 15 --index-url $(CPU_INDEX) $(TORCH) \
+		|| $(PIP) install --retries 1 --timeout 60 $(TORCH)
+	$(PIP) install --retries 1 --timeout 60 -r requirements.lock
+	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+lint: install
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --strict
+
+test: install
+	$(BIN)/python -m pytest -m "not e2e"
+
+e2e: install
+	$(BIN)/python -m pytest -m e2e
+
+bench: install
+	$(BIN)/python -m bench
+
+serve: install
+	$(BIN)/appshelf demo

@@ -1,0 +1,115 @@
+"""Draft a schema from a raw log: guess what each column is, cross it as a store would, and say what was left out."""
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+import polars as pl
+
+from model.data.columns import SEPARATOR, canonical, texts
+from model.data.prepare import RESERVED
+from model.data.readers import RawLog, Table
+from model.data.roles import APP, USER, guess_log, mostly_good, named
+from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, PairStatistic, Source
+
+HISTORY = ("installed", "history", "owned", "apps")
+PAIR = "own_uses"
+NAME = r"[a-z][a-z0-9_]{0,63}"
+FEW = 50
+SAMPLE = 20_000
+MOST_CROSSES = 20
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A schema to start from, and a line for each column that it leaves out, with the reason."""
+
+    schema: FeatureSchema
+    notes: tuple[str, ...]
+
+
+def draft(log: RawLog) -> Draft:
+    """Guess a schema under which `log` can be imported. Raises ImportRefused where no column can be user or app."""
+    columns = guess_log(log.events)
+    history = (named(log.users, HISTORY) if log.users else None) or HISTORY[0]
+    guesses = [*_listed(log.users, Source.USER, (*USER, "id", history))]
+    guesses += _listed(log.apps, Source.APP, (*APP, "id", "available", "countries"))
+    guesses += _logged(log.events, columns, {guess.name: guess for guess in guesses if isinstance(guess, FieldSpec)})
+    found = [guess for guess in guesses if isinstance(guess, FieldSpec)]
+    fields = (
+        FieldSpec(name="user_id", source=Source.USER, kind=Kind.CATEGORICAL),
+        *(field for field in found if field.source is not Source.APP),
+        FieldSpec(name=history, source=Source.HISTORY, kind=Kind.MULTI),
+        FieldSpec(name="app_id", source=Source.APP, kind=Kind.CATEGORICAL),
+        *(field for field in found if field.source is Source.APP),
+        FieldSpec(name=PAIR, source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES),
+    )
+    notes = tuple(guess for guess in guesses if isinstance(guess, str))
+    return Draft(FeatureSchema(fields=fields, crosses=_crosses(fields), log=columns), notes)
+
+
+def _crosses(fields: Iterable[FieldSpec]) -> tuple[CrossSpec, ...]:
+    """What is installed, and each category of user and context, with the candidate."""
+    categories = [field for field in fields if field.kind is Kind.CATEGORICAL and field.name != "user_id"]
+    names = [field.name for field in fields if field.source is Source.HISTORY]
+    names += [field.name for field in categories if field.source in (Source.USER, Source.CONTEXT)]
+    return tuple(CrossSpec(fields=(name, "app_id")) for name in names[:MOST_CROSSES])
+
+
+def _listed(table: Table | None, source: Source, but: Iterable[str]) -> Iterator[FieldSpec | str]:
+    """A field for each column of the users or apps file, but its ids and what the store keeps itself."""
+    for name in table.frame.columns if table else ():
+        if table and name not in but:
+            yield _field(table, name, source)
+
+
+def _logged(events: Table, log: LogSpec, listed: dict[str, FieldSpec]) -> Iterator[FieldSpec | str]:
+    """A user or context field for each column of the log that has no other meaning."""
+    meant = {log.user, log.app, log.at, log.split, log.request, log.label}
+    for name in events.frame.columns:
+        source = listed[name].source if name in listed else None
+        if name in meant or source is Source.USER:
+            continue
+        if source is Source.APP or _follows(events, name, log.app):
+            yield f"{events.file}, {name}: left out: it belongs to the app; give it in the apps file"
+        else:
+            yield _field(events, name, Source.USER if _follows(events, name, log.user) else Source.CONTEXT)
+
+
+def _field(table: Table, name: str, source: Source) -> FieldSpec | str:
+    """The field that a column makes, or a line saying why it makes none."""
+    found = _kind(table, name)
+    if not re.fullmatch(NAME, name) or name in (*RESERVED[source], HISTORY[0], PAIR):
+        found = f"a field cannot be called that; rename it to match {NAME}"
+    if isinstance(found, Kind):
+        return FieldSpec(name=name, source=source, kind=found)
+    return f"{table.file}, {name}: left out: {found}"
+
+
+def _follows(table: Table, name: str, key: str) -> bool:
+    """Whether a column is one and the same for each value of `key`, in a table that could show otherwise."""
+    raw = table.frame[name]
+    values = texts(raw).values if raw.dtype == pl.Object else raw
+    pairs = pl.DataFrame({"key": texts(table.frame[key]).values, "value": values}).drop_nulls()
+    keys = pairs["key"].n_unique()
+    return pairs.height >= 2 * keys and pairs["value"].n_unique() > 1 and pairs.unique().height == keys
+
+
+def _kind(table: Table, name: str) -> Kind | str:
+    """What kind of field a column is, or why it should be none."""
+    raw = table.frame[name]
+    given = raw.filter(raw.is_not_null()).head(SAMPLE)
+    if given.is_empty():
+        return "it has no values"
+    judged = {kind: canonical(given, kind, textual=table.textual) for kind in Kind}
+    numbers, words = judged[Kind.CONTINUOUS], judged[Kind.CATEGORICAL]
+    many = numbers.values.n_unique() > FEW
+    if mostly_good(numbers) and (many or not mostly_good(words) or (numbers.values % 1 > 0).any()):
+        return Kind.CONTINUOUS
+    separated = given.str.contains(SEPARATOR, literal=True).sum() * 2 > len(given) if table.textual else True
+    if separated and mostly_good(judged[Kind.MULTI]):
+        return Kind.MULTI
+    if not mostly_good(words):
+        return f"most values are bad: {words.why.drop_nulls()[0]}"
+    distinct = words.values.n_unique()
+    return "nearly every value is another" if distinct > max(FEW, len(given) / 2) else Kind.CATEGORICAL

@@ -1,0 +1,97 @@
+"""Import of Frappe (Baltrunas et al. 2015): the Frappe_x1 split joined with the app metadata, as a store's log."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import polars as pl
+
+from model.data.dataset import Dataset
+from model.data.negatives import Pool, rate
+from model.data.prepare import ImportOptions, prepare
+from model.data.readers import Format, RawLog, Table, file_bytes, read_table
+from model.data.report import ImportRefused, ImportReport
+from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, NegativeRule, PairStatistic, Source
+
+CONTEXT = ("daytime", "weekday", "isweekend", "homework", "weather", "country", "city")
+METADATA = ("category", "downloads", "developer", "language")
+UNKNOWN = "unknown"
+
+
+def load(path: Path, *, options: ImportOptions | None = None) -> tuple[Dataset, ImportReport]:
+    """Import PATH, the folder that holds `frappe/` and `frappe_x1/`.
+
+    The rebuilt train part feeds examples, history and statistics; valid is halved into stop and gate. The test part
+    and the raw usage log, which contains it, are not opened. An app's cost is its own, never a row's (the rows of
+    negatives carry their positive's). Raises ImportRefused where a file is missing or damaged.
+    """
+    try:
+        log = _raw_log(path)
+    except pl.exceptions.PolarsError as error:
+        raise ImportRefused(f"{path} does not hold Frappe as expected: {str(error).splitlines()[0]}") from error
+    dataset, report = prepare(log, schema(), options=options)
+    positives = dataset.examples.filter(pl.col("label") == 1)
+    train = positives.filter(pl.col("split") == "train")
+    pool = Pool(dataset.apps["app_id"], positives.select("user_id", "app_id"))
+    kept = dataset.facts.counts["train"] - dataset.facts.counts["train_positive"]
+    share = rate(kept, train, pool, rule=NegativeRule.UNUSED)
+    facts = replace(dataset.facts, sampling_rate=share, negatives=str(NegativeRule.UNUSED))
+    return replace(dataset, facts=facts), report
+
+
+def schema() -> FeatureSchema:
+    """The home's schema: the seven contexts, the apps' own features, history, and their crosses with the candidate."""
+    crossed = ("user_id", *CONTEXT)
+    return FeatureSchema(
+        fields=(
+            _field("user_id", Source.USER),
+            *(_field(name, Source.CONTEXT) for name in CONTEXT),
+            FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI),
+            *(_field(name, Source.APP) for name in ("app_id", *METADATA, "cost")),
+            FieldSpec(name="rating", source=Source.APP, kind=Kind.CONTINUOUS),
+            FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES),
+        ),
+        crosses=(
+            CrossSpec(fields=("installed", "app_id"), bits=20),
+            *(CrossSpec(fields=(name, "app_id")) for name in crossed),
+        ),
+        log=LogSpec(user="user", split="split"),
+    )
+
+
+def _field(name: str, source: Source) -> FieldSpec:
+    return FieldSpec(name=name, source=source, kind=Kind.CATEGORICAL)
+
+
+def _raw_log(path: Path) -> RawLog:
+    rows = pl.concat([_rows(path, "train_rebuilt", "train"), _rows(path, "valid", "valid")])
+    apps = _apps(path / "frappe" / "meta.csv.gz", rows.filter(pl.col("split") == "train", pl.col("label") == 1))
+    events = rows.join(apps.select("item", "app_id"), on="item", how="left", maintain_order="left")
+    features = apps.drop("item")
+    absent = {name: features[name].is_null() for name in features.columns}
+    return RawLog(
+        source="frappe",
+        events=Table.of("frappe_x1", events.drop("item", "cost")),
+        apps=replace(Table.of("frappe/meta.csv.gz", features), absent=absent),
+    )
+
+
+def _rows(path: Path, name: str, split: str) -> pl.DataFrame:
+    frame = read_table(path / "frappe_x1" / f"{name}.parquet", Format.PARQUET).frame
+    texts = pl.col("user", "item", "cost", *CONTEXT).cast(pl.String)
+    return frame.select("label", texts, pl.lit(split).alias("split"))
+
+
+def _apps(path: Path, positives: pl.DataFrame) -> pl.DataFrame:
+    """item, app_id and the features of every app, null where unknown; cost as its positives show, else by price."""
+    meta = pl.read_csv(file_bytes(path), separator="\t", infer_schema=False)
+    shown = positives.group_by("item").agg(pl.col("cost").first())
+    price = pl.when(pl.col("price") == "Free").then(pl.lit("free")).otherwise(pl.lit("paid"))
+    priced = pl.when(pl.col("price") != UNKNOWN).then(price)
+    named = pl.when(pl.col("package") != UNKNOWN).then("package").otherwise(pl.format("frappe-{}", "item"))
+    return meta.join(shown, on="item", how="left", maintain_order="left").select(
+        "item",
+        named.alias("app_id"),
+        *(pl.col(name).replace(UNKNOWN, None) for name in METADATA),
+        pl.coalesce("cost", priced).alias("cost"),
+        pl.col("rating").cast(pl.Float64, strict=False),
+    )

@@ -1,0 +1,70 @@
+"""How large a synthetic app store is and how strong each known effect in it."""
+
+import math
+from datetime import UTC, datetime
+from typing import Self
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+
+DAYTIMES = ("night", "morning", "afternoon", "evening")
+"""The four steps of a day; a user visits at most once in each, so a visit's history is all that happened earlier."""
+
+TRAFFIC = (0.1, 0.25, 0.25, 0.4)
+"""Share of a day's visits that fall in each of DAYTIMES."""
+
+
+class SyntheticConfig(BaseModel):
+    """A store's size, its seed and the standard deviation, on the logit, of each effect in it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    users: int = Field(2_000, ge=20, description="users at the log's end")
+    apps: int = Field(600, ge=40, description="apps at the log's end")
+    days: int = Field(14, ge=3, description="days of the log; the last is the gate's, the one before stops training")
+    impressions: int = Field(240_000, ge=1_000, description="rows of the log, to the nearest visit of each step")
+    shelf: int = Field(10, ge=1, le=20, description="apps shown in one visit")
+    seed: int = Field(0, ge=0)
+    start: AwareDatetime = Field(datetime(2026, 1, 5, tzinfo=UTC), description="first moment of the log")
+
+    install_rate: float = Field(0.15, gt=0, lt=1, description="share of installs aimed at")
+    popularity: float = Field(0.6, ge=0, description="effect of the app itself")
+    activity: float = Field(0.5, ge=0, description="effect of the user's own readiness to install")
+    crossed: float = Field(2.0, ge=0, description="size of one crossed effect, where there is one")
+    crossed_share: float = Field(0.2, ge=0, le=1, description="share of the head's pairs that carry an effect")
+    head: int = Field(40, ge=1, description="most shown apps, among which the crossed effects lie")
+    low_rank: float = Field(1.2, ge=0, description="effect of user taste on app vector")
+    rank: int = Field(4, ge=1, description="dimensions of taste")
+    smooth: float = Field(0.5, ge=0, description="effect of rating, price and spending together")
+    context: float = Field(0.4, ge=0, description="effect of the daytime on a category, and of the weekend")
+    position: float = Field(0.15, ge=0, description="examination at position k is k to the power of minus this")
+    drift: float = Field(0.02, ge=0, description="standard deviation of one day's step of popularity and of taste")
+    arriving: float = Field(0.1, ge=0, lt=1, description="share of users, and of apps, that arrive after the first day")
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        busiest = self.impressions / self.days / self.shelf * max(TRAFFIC)
+        if busiest > (most := 0.5 * self.users * (1 - self.arriving)):
+            raise ValueError(
+                f"{busiest:.0f} visits in one evening; with {self.users} users at most {most:.0f} are allowed"
+            )
+        if self.head + self.shelf > self.apps * (1 - self.arriving):
+            raise ValueError(f"a head of {self.head} and a shelf of {self.shelf} do not fit into {self.apps} apps")
+        return self
+
+    @property
+    def intercept(self) -> float:
+        """The logit at which a sum of these effects averages to `install_rate` (MacKay 1992, probit approximation)."""
+        shown = self.crossed**2 * self.crossed_share
+        variance = self.popularity**2 + self.activity**2 + self.low_rank**2 + self.smooth**2 + self.context**2 + shown
+        rate = math.log(self.install_rate / (1 - self.install_rate))
+        return rate * math.sqrt(1 + math.pi * variance / 8)
+
+    @classmethod
+    def small(cls, seed: int = 0) -> Self:
+        """A store for tests: a second to make."""
+        return cls(users=300, apps=120, days=7, impressions=20_000, head=20, seed=seed)
+
+    @classmethod
+    def demo(cls, seed: int = 0) -> Self:
+        """A store for `appshelf demo`: made, imported and trained in under a minute on 2 cores."""
+        return cls(users=1_000, apps=300, days=10, impressions=80_000, head=30, seed=seed)

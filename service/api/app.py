@@ -1,0 +1,81 @@
+"""The HTTP application over a container: routes, keys, bounds, problems, and the thread beside them."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+from uuid import uuid4
+
+from anyio import to_thread
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from service.api.access import key_for
+from service.api.admin import admin_routes
+from service.api.apps import app_routes
+from service.api.bounds import BodyLimit, Bounds
+from service.api.envelope import Envelope, Instruments
+from service.api.messages import ProblemMessage
+from service.api.probes import probe_routes
+from service.api.problems import PROBLEM_JSON, Boundary, respond
+from service.api.rank import rank_routes
+from service.api.users import user_routes
+from service.container import Container
+from service.keys import Keys, Scope
+
+THREADS = 8  # more would only queue for the same cores, and each holds a request's tensors
+
+
+def create_app(container: Container, keys: Keys) -> FastAPI:
+    """Wire HTTP to the container; the container's background runs while the application does."""
+    settings = container.settings
+    app = FastAPI(
+        title="Appshelf",
+        summary="Ranks the apps on a store's shelf",
+        version=software_version(),
+        lifespan=_lifespan_of(container),
+        redoc_url=None,
+        redirect_slashes=False,
+        responses={"default": {"model": ProblemMessage, "content": {PROBLEM_JSON: {}}, "description": "A problem"}},
+        exception_handlers={HTTPException: respond, RequestValidationError: respond},
+    )
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Boundary)
+    instruments = Instruments(container.metrics, container.stopwatch, lambda: uuid4().hex)
+    app.add_middleware(Envelope, instruments=instruments)
+    for router, scope in _routers(container):
+        app.include_router(router, dependencies=[Depends(key_for(scope, keys))] if scope else [])
+    return app
+
+
+def software_version() -> str:
+    """The installed release of this software."""
+    try:
+        return version("appshelf")
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _routers(container: Container) -> list[tuple[APIRouter, Scope | None]]:
+    bounds = Bounds(container.settings.max_candidates, container.settings.max_k)
+    engine, features = container.engine, container.features
+    probes = probe_routes(engine, container.readiness, metrics=container.metrics, software=software_version())
+    return [
+        (rank_routes(container.ranker, bounds), Scope.RANK),
+        (user_routes(features, engine), Scope.EVENTS),
+        (app_routes(features, engine), Scope.EVENTS),
+        (admin_routes(container, bounds), Scope.ADMIN),
+        (probes, None),
+    ]
+
+
+def _lifespan_of(container: Container) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        to_thread.current_default_thread_limiter().total_tokens = THREADS
+        await to_thread.run_sync(container.background.start)
+        yield
+        container.readiness.drain()
+        await to_thread.run_sync(container.background.stop)
+
+    return lifespan

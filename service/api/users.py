@@ -1,0 +1,48 @@
+"""`/users`: what is stored of users and what they have installed."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+
+from model.schema import Source
+from service.admission import check_batch, live_fields
+from service.api.messages import Id, Stored, UserMessage, UsersMessage, history_of
+from service.api.problems import NotStored
+from service.engine import Engine
+from service.store.ports import FeatureStore, UserRecord
+
+UserId = Annotated[Id, Path(description="The user's id; it may hold slashes.")]
+
+
+def user_routes(store: FeatureStore, engine: Engine) -> APIRouter:
+    """Batch upsert, and reading and forgetting one user."""
+    router = APIRouter(prefix="/users", tags=["users"])
+
+    @router.put("")
+    def put_users(body: UsersMessage) -> Stored:
+        """Store these users, all of them or none; a user stored before is replaced."""
+        check_batch((user.features for user in body.users), live_fields(engine, Source.USER), at="/users")
+        records = {user.id: record_of(user) for user in body.users}
+        store.put_users(records.values())
+        return Stored(stored=len(records))
+
+    @router.get("/{user_id:path}")
+    def get_user(user_id: UserId) -> UserMessage:
+        """The user as stored."""
+        if (record := store.get_user(user_id)) is None:
+            raise NotStored(f"user {user_id!r} is not stored; PUT /users stores them")
+        history = dict(record.history)
+        return UserMessage(id=record.id, features=dict(record.features), installed=list(history), uses=history)
+
+    @router.delete("/{user_id:path}", status_code=204)
+    def delete_user(user_id: UserId) -> None:
+        """Forget the user and everything known of them."""
+        if not store.delete_user(user_id):
+            raise NotStored(f"user {user_id!r} is not stored, so there is nothing to forget")
+
+    return router
+
+
+def record_of(user: UserMessage) -> UserRecord:
+    """The store's form of a user."""
+    return UserRecord(user.id, user.features, history_of(user.installed, user.uses))

@@ -1,0 +1,56 @@
+"""The command line: one verb a line, and every refusal as one sentence."""
+
+import os
+import sys
+from collections.abc import Callable, MutableMapping
+
+import typer
+
+from service.commands.config import check, show
+from service.commands.data import draft, import_log
+from service.commands.serving import demo, serve
+from service.commands.versions import gate, promote, rollback, train, versions
+from service.errors import ServiceError
+
+VERBS: dict[str, Callable[..., None]] = {
+    "demo": demo,
+    "draft": draft,
+    "import": import_log,
+    "train": train,
+    "gate": gate,
+    "promote": promote,
+    "rollback": rollback,
+    "versions": versions,
+    "serve": serve,
+}
+REFUSED = 1
+
+
+def application(environ: MutableMapping[str, str]) -> typer.Typer:
+    """The commands; each reads its settings from `environ`."""
+    app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+    @app.callback()
+    def appshelf(context: typer.Context) -> None:
+        """Rank the apps on a store's shelf, and replace the network without anyone noticing.
+
+        Everything lies in APPSHELF_HOME (./var unless set); `appshelf config show` lists all settings.
+        """
+        context.obj = environ
+
+    for name, verb in VERBS.items():
+        app.command(name)(verb)
+    config = typer.Typer(no_args_is_help=True, help="Show or check the settings.")
+    config.command("show")(show)
+    config.command("check")(check)
+    app.add_typer(config, name="config")
+    return app
+
+
+def main() -> None:
+    """The console script. Exit codes: 0 done, 1 refused (one sentence on standard error), 2 wrong usage."""
+    try:
+        application(os.environ)()
+    except ServiceError as error:
+        typer.echo(f"appshelf: {error}", err=True)
+        sys.exit(REFUSED)

@@ -1,0 +1,149 @@
+"""`appshelf train`, `gate`, `promote`, `rollback` and `versions`: a version's life, a verb a step."""
+
+import json
+import secrets
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.session import Refusal, note_of, opened
+from service.commands.terminal import AsJson, print_checks, print_json, print_table, say, training_progress
+
+if TYPE_CHECKING:
+    from model.training import TrainConfig
+    from service.rollout import RolloutResult
+    from service.store.ports import VersionEntry
+
+Version = Annotated[str, typer.Argument(help="A version as `appshelf versions` lists it.")]
+Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
+
+
+def train(
+    context: typer.Context,
+    *,
+    arch: Annotated[str | None, typer.Option(help="Architecture of the network.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="How it is trained: paper or adam.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs; it stops early.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; the same one trains the same network.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the same and more; options go before it.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network on the imported data and print its version, a challenger until the gate has judged it."""
+    from service.lifecycle import train_version
+
+    options = {"architecture": arch, "recipe": recipe, "epochs": epochs, "seed": seed}
+    given = {name: value for name, value in options.items() if value is not None}
+    with opened(context) as container, training_progress() as progress:
+        asked = train_config(config, given)
+        version = train_version(container, asked, token=secrets.token_hex(3), progress=progress)
+        entry = container.registry.get(version)
+    if as_json:
+        print_json(described(entry))
+    else:
+        say(", ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))
+        typer.echo(version)
+
+
+def train_config(file: Path | None, given: dict[str, Any]) -> "TrainConfig":
+    """The training's configuration: what is given on the command line, over the file, over the defaults."""
+    import yaml
+    from pydantic import ValidationError
+
+    from model.training import TrainConfig
+
+    try:
+        read = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
+        return TrainConfig.model_validate({**(read or {}), **given})
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        raise Refusal(f"{file} is not a YAML file of training options: {error}") from error
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Refusal(
+            f"training option {place}: {first['msg']}; there are {', '.join(TrainConfig.model_fields)}"
+        ) from error
+
+
+def gate(context: typer.Context, version: Version, *, as_json: AsJson = False) -> None:
+    """Judge a version against the live one; exit 1 where it is rejected."""
+    from service.lifecycle import gate_version
+
+    with opened(context) as container:
+        report = gate_version(container, version)
+    if as_json:
+        print_json(json.loads(report.to_json()) | {"passed": report.passed})
+    else:
+        print_checks(report.checks)
+        typer.echo(f"{version} {'passed' if report.passed else 'was rejected'}, judged against {report.against}")
+    if not report.passed:
+        raise typer.Exit(1)
+
+
+def promote(
+    context: typer.Context,
+    version: Annotated[str | None, typer.Argument(help="A version; without one the newest that passed.")] = None,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Promote it though the gate rejected it; needs --reason.")
+    ] = False,
+    reason: Reason = "",
+    as_json: AsJson = False,
+) -> None:
+    """Take a version live on every serving process, judged first unless it was; exit 1 where it is refused."""
+    from service.lifecycle import promote_version
+
+    with opened(context) as container:
+        note = note_of(context, why=reason, force=force)
+        print_rollout(promote_version(container, version, note=note), as_json=as_json)
+
+
+def rollback(context: typer.Context, *, reason: Reason = "", as_json: AsJson = False) -> None:
+    """Take the version before live again on every serving process."""
+    from service.lifecycle import roll_back
+
+    with opened(context) as container:
+        print_rollout(roll_back(container, note=note_of(context, why=reason)), as_json=as_json)
+
+
+def print_rollout(result: "RolloutResult", *, as_json: bool) -> None:
+    """What is live now, and what each serving process serves."""
+    if as_json:
+        print_json({"version": result.version, "processes": dict(result.processes)})
+        return
+    typer.echo(f"{result.version} is live")
+    for process, version in result.processes.items():
+        typer.echo(f"  {process} serves {version or 'nothing yet'}")
+
+
+def versions(context: typer.Context, *, as_json: AsJson = False) -> None:
+    """List all versions, oldest first."""
+    with opened(context) as container:
+        entries = container.registry.versions()
+    if as_json:
+        print_json([described(entry) for entry in entries])
+    else:
+        names = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
+        rows = [
+            (entry.version, entry.state, entry.architecture, entry.recipe, *(_metric(entry, name) for name in names))
+            for entry in entries
+        ]
+        print_table(("version", "state", "architecture", "recipe", *names), rows)
+
+
+def described(entry: "VersionEntry") -> dict[str, Any]:
+    """A version as JSON, its newest gate report included."""
+    return {
+        "version": entry.version,
+        "state": entry.state,
+        "created_at": entry.created_at,
+        "architecture": entry.architecture,
+        "recipe": entry.recipe,
+        "parent": entry.parent,
+        "metrics": dict(entry.metrics),
+        "report": json.loads(entry.report) if entry.report else None,
+    }
+
+
+def _metric(entry: "VersionEntry", name: str) -> str:
+    return f"{entry.metrics[name]:.4f}" if name in entry.metrics else ""

@@ -1,0 +1,41 @@
+"""The live scorer, and its replacement by one reference swap."""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from service.errors import NoLiveVersion
+
+if TYPE_CHECKING:
+    from model.scorer import Scorer
+    from service.catalogue import Shelf
+
+
+@dataclass(frozen=True)
+class Live:
+    """A version ready to serve: its scorer, and the catalogue as that scorer sees it."""
+
+    version: str
+    scorer: "Scorer"
+    shelf: "Shelf"
+
+
+class Engine:
+    """Holds what serves now. A request takes `live()` once and finishes on it, whatever is swapped in meanwhile."""
+
+    def __init__(self) -> None:
+        self._live: Live | None = None
+
+    @property
+    def version(self) -> str | None:
+        """The version that serves, None before the first."""
+        return self._live.version if self._live else None
+
+    def live(self) -> Live:
+        """What serves now. Raises NoLiveVersion before the first swap."""
+        if self._live is None:
+            raise NoLiveVersion
+        return self._live
+
+    def swap(self, live: Live) -> None:
+        """Serve `live` from the next request on. Assigning one reference is atomic, so readers need no lock."""
+        self._live = live

@@ -1,0 +1,151 @@
+"""What the service refuses or cannot do, in one sentence each: the thing, what was seen, what is allowed, what next."""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from model.report import GateReport
+
+
+class ServiceError(Exception):
+    """Base of the errors meant for a person; the HTTP and command line edges print its text as it is."""
+
+
+class UnknownVersion(ServiceError):
+    """No version of that name is in the registry."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"version {version[:80]!r} is not in the registry; `appshelf versions` lists those that are")
+        self.version = version
+
+
+class VersionExists(ServiceError):
+    """A version of that name is registered already."""
+
+    def __init__(self, version: str) -> None:
+        super().__init__(f"version {version!r} is already in the registry; a version is registered once, train another")
+        self.version = version
+
+
+class IllegalTransition(ServiceError):
+    """A version cannot go from the state it is in to the state asked for."""
+
+    def __init__(self, version: str, *, was: str, to: str, allowed: Iterable[str]) -> None:
+        onward = ", ".join(sorted(allowed)) or "nothing further"
+        super().__init__(f"version {version!r} is {was} and cannot become {to}; from {was} it can become {onward}")
+        self.version = version
+
+
+class UnreasonedForce(ServiceError):
+    """A forced transition was asked for without saying why."""
+
+    def __init__(self) -> None:
+        super().__init__("a forced promote was given no reason, and one is kept in the history; say it with --reason")
+
+
+class NoLiveVersion(ServiceError):
+    """Nothing is live yet."""
+
+    def __init__(self) -> None:
+        super().__init__("no version is live; train one and `appshelf promote VERSION`")
+
+
+class NothingToPromote(ServiceError):
+    """No version has passed the gate since the live one."""
+
+    def __init__(self, live: str | None) -> None:
+        super().__init__(
+            f"no version newer than live ({live or 'none'}) has passed the gate; train one or name a version"
+        )
+
+
+class NothingToRollBack(ServiceError):
+    """No version was live before."""
+
+    def __init__(self, live: str | None) -> None:
+        super().__init__(
+            f"no version was live before {live or 'now'}; `appshelf promote VERSION` takes another one live"
+        )
+
+
+class GateRefused(ServiceError):
+    """The gate judged a version and refused it; `report` has every check."""
+
+    def __init__(self, report: "GateReport") -> None:
+        failures = "; ".join(f"{check.name} {check.observed}, limit {check.limit}" for check in report.failures)
+        super().__init__(
+            f"version {report.version!r} was refused by the gate ({failures}); train another, or force it with a reason"
+        )
+        self.report = report
+
+
+class RolloutUnderWay(ServiceError):
+    """Another rollout has not ended yet."""
+
+    def __init__(self, version: str, *, remaining_s: float) -> None:
+        super().__init__(
+            f"version {version!r} is being rolled out and one rollout runs at a time; "
+            f"try again when it ends, at the latest in {remaining_s:.0f} s"
+        )
+        self.version = version
+
+
+class RolloutFailed(ServiceError):
+    """A serving process could not prepare a version; the former one serves on."""
+
+    def __init__(self, version: str, *, process: str, detail: str) -> None:
+        super().__init__(
+            f"version {version!r} was not promoted: process {process} {detail}; "
+            "every process serves what it served before, mend the cause and promote again"
+        )
+        self.version, self.process, self.detail = version, process, detail
+
+
+class StoreUnavailable(ServiceError):
+    """The store cannot be read or written now."""
+
+    def __init__(self, store: str, reason: str) -> None:
+        super().__init__(
+            f"the store {store} is not available ({reason}); check its disk and its rights, then try again"
+        )
+
+
+class StoreTooNew(ServiceError):
+    """The store was written by a later release."""
+
+    def __init__(self, store: str, *, found: int, known: int) -> None:
+        super().__init__(f"the store {store} has layout {found} where this release knows {known}; upgrade appshelf")
+
+
+class HomeInUse(ServiceError):
+    """Another server holds this home."""
+
+    def __init__(self, home: Path, *, holder: str) -> None:
+        super().__init__(
+            f"the home {home} is served by process {holder} and by one server at a time; "
+            "stop that one, or set APPSHELF_HOME to another folder"
+        )
+
+
+class HomeUnusable(ServiceError):
+    """The home folder cannot be made or written."""
+
+    def __init__(self, home: Path, reason: str) -> None:
+        super().__init__(f"the home {home} cannot be used ({reason}); set APPSHELF_HOME to a folder you can write")
+
+
+class SettingsRefused(ServiceError):
+    """A setting is unknown or has a value that is not allowed."""
+
+
+class BindRefused(ServiceError):
+    """Binding beyond loopback would open calls that need no key."""
+
+    def __init__(self, host: str, scopes: Iterable[str]) -> None:
+        unkeyed = [scope.upper() for scope in scopes]
+        keys = " and ".join(f"APPSHELF_{scope}_KEY" for scope in unkeyed)
+        super().__init__(
+            f"binding to {host!r} would let anyone on the network call what needs no key; set {keys}, "
+            "bind to 127.0.0.1, or set APPSHELF_ALLOW_PUBLIC=true"
+        )

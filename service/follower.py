@@ -1,0 +1,160 @@
+"""A serving process's part in rollouts: keep its lease, prepare what is asked, and swap when the live pointer moves."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Event
+
+from service.engine import Engine, Live
+from service.errors import StoreUnavailable
+from service.rollout import Pace
+from service.store.ports import Rollout, RolloutStore, Vote
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class FollowerParts:
+    """What a follower works with.
+
+    process: this process's name among the leases; pointer: reads the live version from the store; prepare: loads,
+    dry-runs and warms up a version, or raises; refresh: brings a version's shelf up to date with the catalogue;
+    executor: where `prepare` runs, so that heartbeats go on; clock: epoch seconds.
+    """
+
+    process: str
+    engine: Engine
+    rollouts: RolloutStore
+    pointer: Callable[[], str | None]
+    prepare: Callable[[str], Live]
+    refresh: Callable[[Live], None]
+    executor: Executor
+    clock: Callable[[], float]
+    pace: Pace
+
+
+@dataclass(frozen=True)
+class Goal:
+    """A version to prepare: for a rollout, or because the live pointer names it."""
+
+    version: str
+    rollout: int | None
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One preparation, begun at `began_at` in epoch seconds."""
+
+    goal: Goal
+    future: Future[Live]
+    began_at: float
+
+    @property
+    def prepared(self) -> Live | None:
+        """The version ready to serve, None while it is loading or where it failed."""
+        return self.future.result() if self.future.done() and not self.future.exception() else None
+
+
+class Follower:
+    """Follows the live pointer in one process. Driven by one thread: `start`, then `step` again and again, or `run`."""
+
+    def __init__(self, parts: FollowerParts) -> None:
+        self._parts = parts
+        self._attempt: Attempt | None = None
+        self._voted: int | None = None
+        self._beat: tuple[str | None, float] | None = None
+        self._trouble: str | None = None
+
+    def start(self) -> None:
+        """Take the live version, if there is one, and only then a lease. Raises what reading or preparing it raises."""
+        live = self._parts.pointer()
+        if live is not None:
+            self._parts.engine.swap(self._parts.prepare(live))
+        self._heartbeat()
+
+    def run(self, stop: Event) -> None:
+        """Step until `stop` is set, then give the lease back."""
+        while not stop.wait(self._parts.pace.poll_s):
+            self.step()
+        with suppress(StoreUnavailable):
+            self._parts.rollouts.leave(self._parts.process)
+
+    def step(self) -> None:
+        """One turn. Nothing that goes wrong in it stops the version that serves."""
+        try:
+            self._turn()
+            self._trouble = None
+        except Exception as error:  # a rollout step
+            if str(error) != self._trouble:
+                log.error("the live version serves on, but following the store failed: %s", error, exc_info=error)
+            self._trouble = str(error)
+
+    def _turn(self) -> None:
+        self._heartbeat()
+        # In this order: a rollout that ends between the two reads has moved the pointer before the second.
+        rollout, live = self._parts.rollouts.current(), self._parts.pointer()
+        self._take_over(live)
+        self._seek(rollout, live)
+        if rollout is not None:
+            self._answer(rollout)
+        self._heartbeat()
+        if self._parts.engine.version is not None:
+            self._parts.refresh(self._parts.engine.live())
+
+    def _heartbeat(self) -> None:
+        """Renew the lease when a quarter of it is over or the version changed: each beat costs the disk a write."""
+        version, now = self._parts.engine.version, self._parts.clock()
+        due = self._beat is None or now - self._beat[1] >= self._parts.pace.lease_timeout_s / 4
+        if due or (self._beat is not None and self._beat[0] != version):
+            self._parts.rollouts.heartbeat(self._parts.process, version)
+            self._beat = version, now
+
+    def _take_over(self, live: str | None) -> None:
+        """Swap to the prepared version once the live pointer names it."""
+        attempt = self._attempt
+        if attempt is not None and attempt.goal.version == live and attempt.prepared is not None:
+            self._parts.refresh(attempt.prepared)
+            self._parts.engine.swap(attempt.prepared)
+            self._attempt = None
+
+    def _seek(self, rollout: Rollout | None, live: str | None) -> None:
+        """Begin to prepare what a rollout asks for, else what is live; let go of anything else that was prepared."""
+        goal = Goal(rollout.version, rollout.id) if rollout else Goal(live, None) if live else None
+        if self._attempt is not None and self._stands(self._attempt, goal):
+            return
+        self._attempt = None
+        if goal is not None and goal.version != self._parts.engine.version:
+            future = self._parts.executor.submit(self._parts.prepare, goal.version)
+            future.add_done_callback(lambda done: _log_failure(goal.version, done))
+            self._attempt = Attempt(goal, future, self._parts.clock())
+
+    def _stands(self, attempt: Attempt, goal: Goal | None) -> bool:
+        """True while it loads, and for the goal itself; a failed try at the live version is over after a while."""
+        if not attempt.future.done() or attempt.goal != goal:
+            return not attempt.future.done()
+        young = self._parts.clock() - attempt.began_at < self._parts.pace.deadline_s
+        return attempt.prepared is not None or attempt.goal.rollout is not None or young
+
+    def _answer(self, rollout: Rollout) -> None:
+        """Vote once in a rollout, when this process knows whether it is prepared."""
+        if self._voted == rollout.id:
+            return
+        attempt = self._attempt
+        if rollout.version == self._parts.engine.version:
+            vote = Vote(self._parts.process, ok=True, detail="serves it already")
+        elif attempt is None or attempt.goal.rollout != rollout.id or not attempt.future.done():
+            return  # nothing for this rollout yet; what was prepared for another goal says nothing about it
+        else:
+            error = attempt.future.exception()
+            detail = "prepared" if error is None else str(error) or repr(error)
+            vote = Vote(self._parts.process, ok=error is None, detail=detail)
+        self._parts.rollouts.vote(rollout.id, vote)
+        self._voted = rollout.id
+
+
+def _log_failure(version: str, done: Future[Live]) -> None:
+    error = None if done.cancelled() else done.exception()
+    if error is not None:
+        log.error("version %s could not be prepared: %s", version, error, exc_info=error)

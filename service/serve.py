@@ -1,0 +1,158 @@
+"""What `appshelf serve` does: one server on a home, its workers, and their end when their supervisor ends."""
+
+import multiprocessing
+import os
+import shutil
+import signal
+import socket
+from collections.abc import Callable, Mapping, MutableMapping
+from contextlib import closing
+from threading import Thread
+from typing import TYPE_CHECKING
+
+from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn.supervisors import Multiprocess
+
+from model.sealed import sweep
+from service.errors import ServiceError
+from service.home import Home, exclusive
+from service.keys import Keys, check_bind
+from service.settings import Settings
+from service.telemetry import METRICS_FOLDER, log_to_stdout
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
+START_S = 120
+DRAIN_S = 20
+HUNG_AFTER_S = 30
+
+
+class AddressTaken(ServiceError):
+    """The address to listen on is in use or not this machine's."""
+
+    def __init__(self, settings: Settings, reason: str) -> None:
+        super().__init__(f"cannot listen on {settings.host}:{settings.port} ({reason}); give another with --port")
+
+
+class WorkersFailed(ServiceError):
+    """A worker ended before it could serve."""
+
+    def __init__(self) -> None:
+        super().__init__("a worker could not start; its log lines above say why")
+
+
+def serve(environ: MutableMapping[str, str], *, announce: Callable[[str], None]) -> None:
+    """Serve with the settings of `environ`, which the workers inherit, until a signal says stop.
+
+    Raises SettingsRefused, BindRefused, HomeInUse, HomeUnusable, AddressTaken, and WorkersFailed.
+    """
+    settings = Settings.from_env(environ)
+    check_bind(settings)
+    home = Home(settings.home)
+    home.ensure()
+    with exclusive(home.serve_lock):
+        sweep(home.bundles)
+        Keys.load(settings, home, announce=lambda key: announce(f"admin key, shown this once: {key}"))
+        environ.update(worker_environment(settings, home))
+        with closing(listen(settings)) as listener:
+            lines = greeting(settings, home, port=listener.getsockname()[1])
+            supervise(settings, listener, when_ready=lambda: announce("\n".join(lines)))
+
+
+def greeting(settings: Settings, home: Home, *, port: int) -> list[str]:
+    """What a person needs to go on: the address, a request to try, and where the admin key is."""
+    place = "APPSHELF_ADMIN_KEY" if settings.admin_key else str(home.admin_key_file)
+    url = f"http://{settings.host}:{port}"
+    bearer = " -H 'Authorization: Bearer ...'" if settings.rank_key else ""
+    return [
+        f"serving on {url} with {settings.workers} worker(s); metrics at /metrics, calls at /docs",
+        f"admin key: {place}",
+        f"try: curl -s {url}/rank{bearer} -H 'Content-Type: application/json' -d '{EXAMPLE}'",
+    ]
+
+
+EXAMPLE = '{"user": {"id": "u1"}, "context": {"daytime": "evening"}, "k": 10}'
+
+
+def worker_environment(settings: Settings, home: Home) -> Mapping[str, str]:
+    """What workers must find in place before they import anything: thread counts and the folder of shared metrics.
+
+    The folder is made anew, so that no count of an earlier server is added to this one's.
+    """
+    metrics = home.root / "metrics"
+    shutil.rmtree(metrics, ignore_errors=True)
+    metrics.mkdir()
+    return {METRICS_FOLDER: str(metrics), **dict.fromkeys(THREADS, str(settings.torch_threads))}
+
+
+def listen(settings: Settings) -> socket.socket:
+    """A socket bound to the address, for all workers. Raises AddressTaken."""
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        raise AddressTaken(settings, error.strerror or str(error)) from error
+    listener.set_inheritable(True)
+    return listener
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, which says when its first workers serve and whether one could not start."""
+
+    def __init__(self, config: Config, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
+        super().__init__(config, [listener])
+        self._when_ready = when_ready
+
+    def init_processes(self) -> None:
+        """Start the workers and wait until they serve, or one of them cannot."""
+        super().init_processes()
+        if all(process.wait_until_ready(START_S, self.should_exit) for process in self.processes):
+            self._when_ready()
+
+    @property
+    def failed(self) -> bool:
+        """True where a worker ended before it could serve."""
+        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+
+
+def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
+    """Run the workers, restarting one that dies, until SIGINT or SIGTERM. Raises WorkersFailed.
+
+    One worker has a supervisor too: it is then set up as one of many would be, and comes back when it dies.
+    """
+    log_to_stdout(settings.log_level)
+    config = Config(
+        "service.serve:worker",
+        factory=True,
+        workers=settings.workers,
+        loop="uvloop",
+        http="httptools",
+        access_log=False,
+        server_header=False,
+        log_config=None,
+        timeout_graceful_shutdown=DRAIN_S,
+        timeout_worker_healthcheck=HUNG_AFTER_S,  # loading a large version must not look like a hang
+    )
+    supervisor = Supervisor(config, listener, when_ready=when_ready)
+    supervisor.run()
+    if supervisor.failed:
+        raise WorkersFailed
+
+
+def worker() -> "FastAPI":
+    """The application of one worker process, which ends when its supervisor does, however that ended."""
+    if supervisor := multiprocessing.parent_process():
+        Thread(target=_end_with, args=(supervisor.join,), daemon=True).start()
+    from service.asgi import create  # after the watch: importing torch takes a second
+
+    return create(os.environ)
+
+
+def _end_with(supervisor_ended: Callable[[], None]) -> None:
+    supervisor_ended()
+    os.kill(os.getpid(), signal.SIGTERM)

@@ -1,0 +1,124 @@
+"""Every setting of the service: a variable `APPSHELF_NAME`, its bounds, its default and what it does."""
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from service.errors import SettingsRefused
+
+PREFIX = "APPSHELF_"
+
+Key = Annotated[SecretStr, Field(min_length=1)]
+Count = Annotated[int, Field(ge=1)]
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as a person is shown it; a secret's value is masked."""
+
+    name: str
+    value: str
+    default: str
+    source: Literal["environment", "default"]
+    description: str
+
+
+class Settings(BaseSettings):
+    """What an operator may set. The environment is read by `from_env` and nowhere else."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    home: Path = Field(Path("var"), description="Folder of the embedded store, the bundles and the imported data.")
+    host: str = Field("127.0.0.1", description="Address to listen on.")
+    port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
+    workers: Count = Field(1, description="Serving processes.")
+    torch_threads: Count = Field(1, description="Threads that torch uses within one serving process.")
+    admin_key: Key | None = Field(None, description="Key of the admin calls; without it one is made at first start.")
+    rank_key: Key | None = Field(None, description="Key of POST /rank; without it the call is open.")
+    events_key: Key | None = Field(
+        None, description="Key of the calls that write users, apps and events; without it they are open."
+    )
+    allow_public: bool = Field(False, description="Allow calls without a key to be served beyond this machine.")
+    max_candidates: Count = Field(10_000, description="Candidates that one request may name.")
+    max_k: Count = Field(100, description="Items that one request may ask for.")
+    max_body_bytes: Count = Field(2 * 1024 * 1024, description="Bytes that one request's body may have.")
+    rollout_deadline_s: Seconds = Field(60.0, description="Seconds for every serving process to prepare a version.")
+    lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
+    poll_s: Seconds = Field(0.2, description="Seconds between two looks of a serving process at the store.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @model_validator(mode="after")
+    def _lease_outlives_polls(self) -> Self:
+        if self.lease_timeout_s < 4 * self.poll_s:
+            raise ValueError(f"lease_timeout_s {self.lease_timeout_s} is under four times poll_s {self.poll_s}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(  # type: ignore[override]  # the sources that `others` are go unused
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **others: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Take what the constructor is given and nothing from the process around it."""
+        return (init_settings,)
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Self:
+        """The settings of these variables. Raises SettingsRefused naming an unknown one or one that is not allowed."""
+        given = {name: value for name, value in env.items() if name.startswith(PREFIX)}
+        for name in given:
+            cls._refuse_unknown(name)
+        source = EnvSettingsSource(cls)
+        source.env_vars = {name.lower(): value for name, value in given.items()}
+        try:
+            return cls(**source())
+        except ValidationError as error:
+            raise SettingsRefused(_sentence(error.errors()[0], given)) from error
+
+    @classmethod
+    def _refuse_unknown(cls, name: str) -> None:
+        known = [variable(field) for field in cls.model_fields]
+        if name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+            raise SettingsRefused(f"{name} is not a setting; the nearest is {near}, `appshelf config show` lists all")
+
+    def describe(self) -> tuple[SettingRow, ...]:
+        """Every setting in the order declared, secrets masked."""
+        return tuple(
+            SettingRow(
+                name=variable(name),
+                value=_text(getattr(self, name)),
+                default=_text(field.default),
+                source="environment" if name in self.model_fields_set else "default",
+                description=field.description or "",
+            )
+            for name, field in type(self).model_fields.items()
+        )
+
+
+def variable(field: str) -> str:
+    """The environment variable that sets a field."""
+    return PREFIX + field.upper()
+
+
+def _text(value: object) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return "" if value is None else str(value)
+
+
+def _sentence(error: ErrorDetails, given: Mapping[str, str]) -> str:
+    """One sentence on the first thing wrong; a secret's value is not repeated."""
+    if not error["loc"]:
+        return f"the settings do not fit together: {error['msg']}; `appshelf config show` lists them"
+    name = variable(str(error["loc"][0]))
+    seen = "the value given" if name.endswith("_KEY") else repr(given.get(name))
+    return f"{name} does not allow {seen}: {error['msg']}; `appshelf config show` lists the settings"

@@ -1,0 +1,98 @@
+"""Users and apps in the embedded store."""
+
+from collections.abc import Iterable
+
+import msgspec
+
+from service.store.ports import AppChanges, AppRecord, UserRecord
+from service.store.sqlite import Database, Row
+
+Features = dict[str, str | int | float | bool | list[str] | None]
+
+PUT_USER = """
+INSERT INTO users (id, features, history) VALUES (?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET features = excluded.features, history = excluded.history"""
+
+# The WHERE keeps an unchanged app at its sequence, so that putting a whole catalogue again costs the servers nothing.
+PUT_APP = """
+INSERT INTO apps (id, sequence, deleted, features, available, countries) VALUES (?, ?, 0, ?, ?, ?)
+ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, deleted = 0, features = excluded.features,
+    available = excluded.available, countries = excluded.countries
+WHERE apps.deleted OR apps.features <> excluded.features
+    OR apps.available <> excluded.available OR apps.countries <> excluded.countries"""
+
+APP_COLUMNS = "id, features, available, countries"
+LAST_SEQUENCE = "SELECT coalesce(max(sequence), 0) FROM apps"
+DELETE_APP = f"""
+UPDATE apps SET deleted = 1, features = '{{}}', sequence = ({LAST_SEQUENCE}) + 1
+WHERE id = ? AND NOT deleted"""
+
+
+class SqliteFeatureStore:
+    """A FeatureStore in the embedded store's file."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._encode = msgspec.json.Encoder().encode
+        self._encode_sorted = msgspec.json.Encoder(order="sorted").encode
+        self._features = msgspec.json.Decoder(Features).decode
+        self._history = msgspec.json.Decoder(dict[str, int]).decode
+        self._countries = msgspec.json.Decoder(tuple[str, ...]).decode
+
+    def put_users(self, records: Iterable[UserRecord]) -> None:
+        """Insert or replace users in one transaction."""
+        rows = ((user.id, self._encode(user.features), self._encode(user.history)) for user in records)
+        with self._database.writing() as connection:
+            connection.executemany(PUT_USER, rows)
+
+    def get_user(self, user_id: str) -> UserRecord | None:
+        """The user, None where there is none."""
+        row = self._database.row("SELECT features, history FROM users WHERE id = ?", (user_id,))
+        return UserRecord(user_id, self._features(row[0]), self._history(row[1])) if row else None
+
+    def delete_user(self, user_id: str) -> bool:
+        """Forget the user; False where there was none."""
+        with self._database.writing() as connection:
+            return connection.execute("DELETE FROM users WHERE id = ?", (user_id,)).rowcount > 0
+
+    def put_apps(self, records: Iterable[AppRecord]) -> int:
+        """Insert or replace apps in one transaction, all changed ones under one new sequence number."""
+        with self._database.writing() as connection:
+            following = connection.execute(LAST_SEQUENCE).fetchone()[0] + 1
+            connection.executemany(PUT_APP, (self._app_row(app, following) for app in records))
+            return int(connection.execute(LAST_SEQUENCE).fetchone()[0])
+
+    def get_app(self, app_id: str) -> AppRecord | None:
+        """The app, None where there is none or it was deleted."""
+        row = self._database.row(f"SELECT {APP_COLUMNS} FROM apps WHERE id = ? AND NOT deleted", (app_id,))
+        return self._app(row) if row else None
+
+    def delete_app(self, app_id: str) -> bool:
+        """Turn the app into a tombstone under a new sequence number; False where there was none."""
+        with self._database.writing() as connection:
+            return connection.execute(DELETE_APP, (app_id,)).rowcount > 0
+
+    def apps_since(self, sequence: int) -> AppChanges:
+        """What changed after `sequence`, in order of change."""
+        columns = f"sequence, deleted, {APP_COLUMNS}"
+        rows = self._database.rows(
+            f"SELECT {columns} FROM apps WHERE sequence > ? ORDER BY sequence",
+            (sequence,),
+        )
+        return AppChanges(
+            sequence=rows[-1][0] if rows else sequence,
+            put=tuple(self._app(row[2:]) for row in rows if not row[1]),
+            deleted=tuple(row[2] for row in rows if row[1]),
+        )
+
+    def ping(self) -> None:
+        """Read from the file."""
+        self._database.row("SELECT id FROM users LIMIT 1")
+
+    def _app_row(self, app: AppRecord, sequence: int) -> Row:
+        features, countries = self._encode_sorted(app.features), self._encode(app.countries)
+        return app.id, sequence, features, app.available, countries
+
+    def _app(self, row: Row) -> AppRecord:
+        app_id, features, available, countries = row
+        return AppRecord(app_id, self._features(features), bool(available), self._countries(countries))

@@ -1,0 +1,58 @@
+"""The probes: what is alive, what is ready, what runs."""
+
+import pytest
+
+from service.container import Container
+from tests.service.store_front import LIVE, TEST
+from tests.service.wire import Client, problem, serving
+
+
+@pytest.mark.parametrize("path", ["/livez", "/healthz"])
+def test_a_process_that_has_nothing_to_serve_is_alive(empty: Client, path: str) -> None:
+    assert empty.get(path).json() == {"status": "alive"}
+
+
+def test_a_process_without_a_version_is_not_ready_and_says_what_to_do(empty: Client) -> None:
+    assert "appshelf promote" in problem(empty.get("/readyz"), 503)["detail"]
+
+
+def test_a_process_with_a_warm_version_is_ready(reader: Client) -> None:
+    assert reader.get("/readyz").json() == {"status": "ready"}
+
+
+def test_a_process_that_is_told_to_end_is_alive_and_no_longer_ready(client: Client, container: Container) -> None:
+    container.readiness.drain()
+    problem(client.get("/readyz"), 503)
+    assert client.get("/livez").status_code == 200
+    assert client.post("/rank", json={"user": {"id": "u1"}}).status_code == 200
+
+
+def test_a_store_that_is_away_changes_nothing_about_being_ready(client: Client, container: Container) -> None:
+    container.home.store.write_bytes(b"this is no database")
+    assert client.get("/readyz").status_code == 200
+
+
+def test_a_live_bundle_that_is_damaged_leaves_the_process_alive_and_not_ready(container: Container) -> None:
+    (container.registry.folder(LIVE) / "weights.safetensors").unlink()
+    with serving(container) as client:
+        assert client.get("/livez").status_code == 200
+        problem(client.get("/readyz"), 503)
+
+
+def test_the_version_is_the_softwares_and_the_live_one(reader: Client, empty: Client) -> None:
+    assert reader.get("/version").json()["live"] == LIVE
+    assert empty.get("/version").json()["live"] is None
+
+
+def test_a_process_that_ends_gives_its_lease_back(container: Container) -> None:
+    with serving(container) as client:
+        assert client.get("/readyz").status_code == 200
+        assert container.coordinator.promote(LIVE, note=TEST).processes
+    assert not container.coordinator.promote(LIVE, note=TEST).processes
+
+
+def test_the_description_of_the_calls_names_problems_and_no_other_errors(reader: Client) -> None:
+    described = reader.get("/openapi.json").json()
+    answers = described["paths"]["/rank"]["post"]["responses"]
+    assert set(answers) == {"200", "default"}
+    assert "application/problem+json" in answers["default"]["content"]

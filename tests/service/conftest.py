@@ -1,0 +1,51 @@
+"""The store front, furnished once a session and copied for each test."""
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from service.container import Container, build
+from tests.service.store_front import furnish, settings
+from tests.service.wire import Client, serving
+
+
+@pytest.fixture(scope="session")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.set_num_threads(1)  # so small a network only waits for further ones
+    home = tmp_path_factory.mktemp("furnished") / "home"
+    furnish(home)
+    return home
+
+
+@pytest.fixture
+def home(furnished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(furnished, tmp_path / "home"))
+
+
+@pytest.fixture
+def container(home: Path) -> Container:
+    return build(settings(home))
+
+
+@pytest.fixture(scope="session")
+def reader(furnished: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
+    """A client that all tests share which change nothing."""
+    home = shutil.copytree(furnished, tmp_path_factory.mktemp("shared") / "home")
+    with serving(build(settings(Path(home)))) as client:
+        yield client
+
+
+@pytest.fixture
+def client(container: Container) -> Iterator[Client]:
+    with serving(container) as client:
+        yield client
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> Iterator[Client]:
+    """A client of a home in which nothing was ever trained."""
+    with serving(build(settings(tmp_path / "empty"))) as client:
+        yield client

@@ -1,0 +1,131 @@
+"""Serving processes without processes: followers on one store, driven by the coordinator's waiting."""
+
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from typing import Any, ParamSpec, TypeVar
+from weakref import WeakSet
+
+from service.engine import Engine, Live
+from service.follower import Follower, FollowerParts
+from service.registry import Registry
+from service.rollout import Coordinator, Pace, RolloutResult, Time
+from service.store.ports import Note, RolloutStore
+from tests.service.clock import Clock
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PACE = Pace(deadline_s=60, lease_timeout_s=5, poll_s=0.2)
+
+
+def live(version: str) -> Live:
+    """A version whose scorer and shelf nobody looks at."""
+    unseen: Any = None
+    return Live(version, unseen, unseen)
+
+
+class Inline(Executor):
+    """Runs each call before `submit` returns."""
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except RuntimeError as error:
+            future.set_exception(error)
+        return future
+
+
+class Held(Executor):
+    """Runs calls when `let_go` is called."""
+
+    def __init__(self) -> None:
+        self._calls: list[Callable[[], None]] = []
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        future: Future[T] = Future()
+        self._calls.append(lambda: future.set_result(fn(*args, **kwargs)))
+        return future
+
+    def let_go(self) -> None:
+        while self._calls:
+            self._calls.pop(0)()
+
+
+@dataclass
+class Process:
+    """One serving process: what it prepared and refreshed, what it cannot prepare, and whether its store answers."""
+
+    name: str
+    engine: Engine = field(default_factory=Engine)
+    executor: Executor = field(default_factory=Inline)
+    broken: set[str] = field(default_factory=set)
+    prepared: list[str] = field(default_factory=list)
+    refreshed: list[str] = field(default_factory=list)
+    store_is_away: Exception | None = None
+    _in_memory: WeakSet[Live] = field(default_factory=WeakSet)
+
+    def prepare(self, version: str) -> Live:
+        self.prepared.append(version)
+        if version in self.broken:
+            raise RuntimeError(f"{version}: weights.safetensors is truncated")
+        made = live(version)
+        self._in_memory.add(made)
+        return made
+
+    def alive_versions(self) -> set[str]:
+        """The versions that something still holds in memory."""
+        return {version.version for version in self._in_memory}
+
+    def refresh(self, version: Live) -> None:
+        self.refreshed.append(version.version)
+
+
+class Fleet:
+    """Every process on one store: while the coordinator waits each of them steps, and then `meanwhile` happens."""
+
+    def __init__(self, registry: Registry, rollouts: RolloutStore, clock: Clock) -> None:
+        self._registry = registry
+        self._rollouts = rollouts
+        self._clock = clock
+        self.running: dict[str, Follower] = {}
+        self.meanwhile: Callable[[], object] = lambda: None
+        self.coordinator = Coordinator(registry, rollouts, time=Time(clock, self.wait), pace=PACE)
+
+    def follower(self, process: Process) -> Follower:
+        def pointer() -> str | None:
+            if process.store_is_away:
+                raise process.store_is_away
+            return self._registry.live()
+
+        return Follower(
+            FollowerParts(
+                process=process.name,
+                engine=process.engine,
+                rollouts=self._rollouts,
+                pointer=pointer,
+                prepare=process.prepare,
+                refresh=process.refresh,
+                executor=process.executor,
+                clock=self._clock,
+                pace=PACE,
+            )
+        )
+
+    def start(self, process: Process) -> Process:
+        self.running[process.name] = self.follower(process)
+        self.running[process.name].start()
+        return process
+
+    def wait(self, seconds: float) -> None:
+        self._clock.advance(seconds)
+        self.step()
+        self.meanwhile()
+
+    def step(self) -> None:
+        for follower in list(self.running.values()):
+            follower.step()
+
+    def promote(self, version: str) -> RolloutResult:
+        return self.coordinator.promote(version, note=Note("ana", "a test"))

@@ -1,0 +1,149 @@
+"""The contract of FeatureStore, on every backend."""
+
+from collections.abc import Iterator
+
+import pytest
+
+from service.store.ports import AppRecord, FeatureStore, UserRecord
+
+
+def test_a_user_comes_back_as_it_was_put(features: FeatureStore) -> None:
+    user = UserRecord("u1", {"country": "PT", "age": 31, "pro": True, "score": 0.5, "tags": ["a", "é"], "plan": None})
+
+    features.put_users([user])
+
+    assert features.get_user("u1") == user
+
+
+def test_a_history_keeps_its_order(features: FeatureStore) -> None:
+    features.put_users([UserRecord("u1", history={"com.z": 9, "com.a": 9, "com.m": 1})])
+
+    user = features.get_user("u1")
+
+    assert user is not None
+    assert list(user.history) == ["com.z", "com.a", "com.m"]
+
+
+def test_a_user_put_twice_is_stored_once_as_put_last(features: FeatureStore) -> None:
+    features.put_users([UserRecord("u1", {"country": "PT"}), UserRecord("u1", {"country": "ES"})])
+
+    user = features.get_user("u1")
+
+    assert user == UserRecord("u1", {"country": "ES"})
+    assert features.delete_user("u1")
+    assert features.get_user("u1") is None
+
+
+def test_an_unknown_user_is_none_and_cannot_be_deleted(features: FeatureStore) -> None:
+    assert features.get_user("nobody") is None
+    assert not features.delete_user("nobody")
+
+
+@pytest.mark.parametrize("user_id", ["", "'; DROP TABLE users; --", "ü-\U0001f600", "x" * 10_000])
+def test_any_text_is_an_id(features: FeatureStore, user_id: str) -> None:
+    features.put_users([UserRecord(user_id, {"country": "PT"})])
+
+    assert features.get_user(user_id) == UserRecord(user_id, {"country": "PT"})
+
+
+def test_users_are_put_all_or_none(features: FeatureStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        features.put_users(half_a_batch())
+
+    assert features.get_user("u1") is None
+
+
+def half_a_batch() -> Iterator[UserRecord]:
+    yield UserRecord("u1")
+    raise ZeroDivisionError
+
+
+def test_an_app_comes_back_as_it_was_put(features: FeatureStore) -> None:
+    app = AppRecord("com.a", {"category": "games", "price": 0.99}, available=False, countries=("PT", "ES"))
+
+    features.put_apps([app])
+
+    assert features.get_app("com.a") == app
+    assert features.get_app("com.b") is None
+
+
+def test_the_sequence_grows_with_every_batch_that_changes_something(features: FeatureStore) -> None:
+    first = features.put_apps([AppRecord("com.a"), AppRecord("com.b")])
+    second = features.put_apps([AppRecord("com.c")])
+
+    assert 0 < first < second
+
+
+def test_an_app_put_as_it_was_is_no_change(features: FeatureStore) -> None:
+    before = features.put_apps([AppRecord("com.a", {"x": 1, "y": 2}, countries=("PT",))])
+
+    after = features.put_apps([AppRecord("com.a", {"y": 2, "x": 1}, countries=("PT",))])
+
+    assert after == before
+    assert features.apps_since(before).put == ()
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [AppRecord("com.a", {"x": 2}), AppRecord("com.a", available=False), AppRecord("com.a", countries=("PT",))],
+)
+def test_each_part_of_an_app_counts_as_a_change(features: FeatureStore, changed: AppRecord) -> None:
+    sequence = features.put_apps([AppRecord("com.a")])
+
+    features.put_apps([changed])
+
+    assert features.apps_since(sequence).put == (changed,)
+
+
+def test_changes_since_zero_are_the_whole_catalogue(features: FeatureStore) -> None:
+    sequence = features.put_apps([AppRecord("com.b"), AppRecord("com.a")])
+
+    changes = features.apps_since(0)
+
+    assert {app.id for app in changes.put} == {"com.a", "com.b"}
+    assert changes.sequence == sequence
+
+
+def test_changes_since_the_last_sequence_are_none(features: FeatureStore) -> None:
+    sequence = features.put_apps([AppRecord("com.a")])
+
+    changes = features.apps_since(sequence)
+
+    assert (changes.sequence, changes.put, changes.deleted) == (sequence, (), ())
+
+
+def test_an_app_changed_twice_is_told_once_as_it_is_now(features: FeatureStore) -> None:
+    sequence = features.put_apps([AppRecord("com.a")])
+    features.put_apps([AppRecord("com.a", {"x": 1})])
+    last = features.put_apps([AppRecord("com.a", {"x": 2})])
+
+    changes = features.apps_since(sequence)
+
+    assert changes.put == (AppRecord("com.a", {"x": 2}),)
+    assert changes.sequence == last
+
+
+def test_a_deleted_app_is_gone_and_told_of(features: FeatureStore) -> None:
+    sequence = features.put_apps([AppRecord("com.a", {"x": 1})])
+
+    assert features.delete_app("com.a")
+    assert not features.delete_app("com.a")
+
+    changes = features.apps_since(sequence)
+    assert features.get_app("com.a") is None
+    assert (changes.put, changes.deleted) == ((), ("com.a",))
+    assert changes.sequence > sequence
+
+
+def test_a_deleted_app_that_is_put_again_is_an_app_again(features: FeatureStore) -> None:
+    features.put_apps([AppRecord("com.a", {"x": 1})])
+    features.delete_app("com.a")
+
+    features.put_apps([AppRecord("com.a", {"x": 1})])
+
+    changes = features.apps_since(0)
+    assert (changes.put, changes.deleted) == ((AppRecord("com.a", {"x": 1}),), ())
+
+
+def test_a_store_that_is_there_answers_a_ping(features: FeatureStore) -> None:
+    features.ping()

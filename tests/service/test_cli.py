@@ -1,0 +1,221 @@
+"""The command line as a person uses it: in process, on homes of its own, with the environment as an argument."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from model.data.synthetic import SyntheticConfig, generate
+from service import cli
+from service.errors import ServiceError
+from tests.service.store_front import LIVE, PASSED, REJECTED
+
+Run = Callable[..., Result]
+
+TRAINING = "{params: {hidden: [16], dim: 8}, epochs: 3, batch_size: 256}"
+
+
+def run_on(home: Path) -> Run:
+    """Run the command line on a home; more variables by name."""
+
+    def run(*arguments: str, **variables: str) -> Result:
+        environ = {"APPSHELF_HOME": str(home), "APPSHELF_POLL_S": "0.02", "USER": "ann", **variables}
+        return CliRunner().invoke(cli.application(environ), arguments)
+
+    return run
+
+
+def refusal(result: Result) -> str:
+    """The sentence that a refused verb ends with."""
+    assert isinstance(result.exception, ServiceError), result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    return run_on(home)
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic store's log as someone would hand it in."""
+    folder = tmp_path_factory.mktemp("log")
+    world = generate(SyntheticConfig.small())
+    for name, frame in (("events", world.events), ("apps", world.apps), ("users", world.users)):
+        frame.write_parquet(folder / f"{name}.parquet")
+    (folder / "training.yaml").write_text(TRAINING)
+    shutil.copy(Path("examples/schema.yaml"), folder / "schema.yaml")
+    return folder
+
+
+def test_a_log_becomes_a_live_version_in_three_verbs(log: Path, tmp_path: Path) -> None:
+    run = run_on(tmp_path / "home")
+    assert run("import", "parquet", str(log)).exit_code == 0
+    trained = run("train", "--config", str(log / "training.yaml"))
+    version = trained.stdout.strip()
+    assert f"{version} is live" in run("promote", version).stdout
+    (listed,) = json.loads(run("versions", "--json").stdout)
+    assert (listed["version"], listed["state"]) == (version, "live")
+    assert 0.5 < listed["metrics"]["auc"] < 1
+    assert listed["report"]["against"] == "popularity"
+
+
+def test_training_says_how_it_goes_beside_its_result(log: Path, tmp_path: Path) -> None:
+    run = run_on(tmp_path / "home")
+    run("import", "parquet", str(log))
+    trained = run("train", "--config", str(log / "training.yaml"), "--epochs", "1", "--json")
+    assert "epoch 1/1: loss" in trained.stderr
+    assert json.loads(trained.stdout)["state"] == "challenger"
+
+
+def test_an_import_tells_what_was_good_and_what_will_be_learned_from(log: Path, tmp_path: Path) -> None:
+    shown = run_on(tmp_path / "home")("import", "parquet", str(log)).stdout
+    assert "apps.parquet: 120 of 120 rows are good" in shown
+    assert "rows to learn from: train " in shown
+    assert "schema.yaml" in shown
+
+
+def test_an_import_counts_its_faults_as_json(log: Path, tmp_path: Path) -> None:
+    result = run_on(tmp_path / "home")("import", "parquet", str(log), "--json")
+    assert json.loads(result.stdout)["fault_count"] == 0
+
+
+def test_a_draft_is_printed_and_can_be_imported_with(log: Path, tmp_path: Path) -> None:
+    out = tmp_path / "drafted.yaml"
+    run = run_on(tmp_path / "home")
+    run("draft", str(log), "--out", str(out))
+    assert run("draft", str(log)).stdout == out.read_text()
+    assert "daytime" in out.read_text()
+
+
+def test_versions_are_listed_oldest_first(run: Run) -> None:
+    listed = [entry["version"] for entry in json.loads(run("versions", "--json").stdout)]
+    assert listed == sorted(listed)
+    assert listed[0] == LIVE
+
+
+def test_versions_are_shown_with_their_states(run: Run) -> None:
+    shown = run("versions").stdout
+    assert LIVE in shown
+    assert "rejected" in shown
+
+
+def test_a_rejected_version_is_not_promoted_and_the_failed_check_is_named(run: Run) -> None:
+    result = run("promote", REJECTED)
+    assert result.exit_code == 1
+    assert "auc" in refusal(result)
+
+
+def test_force_needs_a_reason(run: Run) -> None:
+    assert "reason" in refusal(run("promote", REJECTED, "--force"))
+
+
+def test_a_forced_promote_with_a_reason_goes_live(run: Run) -> None:
+    assert run("promote", REJECTED, "--force", "--reason", "live is on fire").exit_code == 0
+    assert states(run)[REJECTED] == "live"
+
+
+def test_a_rollback_takes_the_version_before(run: Run) -> None:
+    run("promote", PASSED)
+    rolled = run("rollback", "--reason", "worse than thought", "--json")
+    assert json.loads(rolled.stdout) == {"version": LIVE, "processes": {}}
+
+
+def test_the_gate_shows_its_checks_and_exits_with_1_on_a_rejection(run: Run, home: Path) -> None:
+    (home / "bundles" / REJECTED / "weights.safetensors").write_bytes(b"")
+    result = run("gate", REJECTED)
+    assert result.exit_code == 1
+    assert "integrity" in result.stdout
+    assert f"{REJECTED} was rejected" in result.stdout
+
+
+def test_the_gate_reports_as_json(run: Run, home: Path) -> None:
+    (home / "bundles" / REJECTED / "manifest.json").unlink()
+    report = json.loads(run("gate", REJECTED, "--json").stdout)
+    assert report["passed"] is False
+    assert "failed" in {check["outcome"] for check in report["checks"]}
+
+
+@pytest.mark.parametrize("verb", [("gate", "../x"), ("promote", "../x"), ("promote", "20260202T000000Z-cccccc")])
+def test_a_version_that_does_not_exist_is_refused_in_one_sentence(run: Run, verb: tuple[str, str]) -> None:
+    assert "not in the registry" in refusal(run(*verb))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (("train", "--recipe", "magic"), "no recipe 'magic'"),
+        (("train", "--arch", "magic"), "no architecture 'magic'"),
+        (("train", "--config", "nowhere.yaml"), "nowhere.yaml"),
+        (("train", "--epochs", "0"), "training option epochs"),
+        (("import", "csv", "nowhere.csv"), "nowhere.csv"),
+        (("import", "csv", "nowhere.csv", "--schema", "no.yaml"), "nowhere.csv"),
+        (("draft", "nowhere"), "nowhere"),
+    ],
+)
+def test_what_cannot_be_done_is_said_in_one_sentence(run: Run, arguments: tuple[str, ...], sentence: str) -> None:
+    refused = refusal(run(*arguments))
+    assert sentence in refused
+    assert "\n" not in refused
+
+
+def test_a_file_that_is_no_training_configuration_is_refused(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "list.yaml").write_text("[1, 2]")
+    assert "not a YAML file of training options" in refusal(run("train", "--config", str(tmp_path / "list.yaml")))
+
+
+def test_an_unknown_setting_is_refused(run: Run) -> None:
+    assert "APPSHELF_PORT" in refusal(run("versions", APPSHELF_PROT="1"))
+
+
+def test_the_settings_are_shown_with_keys_masked(run: Run) -> None:
+    rows = json.loads(run("config", "show", "--json", APPSHELF_RANK_KEY="hush", APPSHELF_PORT="8011").stdout)
+    shown = {row["name"]: row["value"] for row in rows}
+    assert shown["APPSHELF_PORT"] == "8011"
+    assert "hush" not in shown["APPSHELF_RANK_KEY"]
+
+
+def test_settings_that_a_server_would_refuse_are_named(run: Run) -> None:
+    assert run("config", "check").exit_code == 0
+    assert "APPSHELF_RANK_KEY" in refusal(run("config", "check", APPSHELF_HOST="0.0.0.0"))
+
+
+def test_a_demo_does_not_write_over_imported_data(tmp_path: Path, log: Path) -> None:
+    run = run_on(tmp_path / "home")
+    run("import", "parquet", str(log))
+    assert "holds data of parquet" in refusal(run("demo"))
+
+
+def test_wrong_usage_exits_with_2(run: Run) -> None:
+    assert run("import", "xlsx", "log.xlsx").exit_code == 2
+    assert run("nonsense").exit_code == 2
+
+
+@pytest.mark.parametrize("verb", [*cli.VERBS, "config"])
+def test_every_verb_has_help(run: Run, verb: str) -> None:
+    result = run(verb, "--help", APPSHELF_PORT="not even a number")
+    assert result.exit_code == 0
+    assert "Usage" in result.output
+
+
+def test_a_refusal_is_one_line_on_standard_error_and_exit_code_1(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], home: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["appshelf", "gate", "../x"])
+    monkeypatch.setenv("APPSHELF_HOME", str(home))
+    with pytest.raises(SystemExit) as ended:
+        cli.main()
+    shown = capsys.readouterr()
+    assert ended.value.code == 1
+    assert shown.err.startswith("appshelf: version '../x'")
+    assert shown.err.count("\n") == 1
+    assert shown.out == ""
+
+
+def states(run: Run) -> dict[str, Any]:
+    """Each version's state."""
+    return {entry["version"]: entry["state"] for entry in json.loads(run("versions", "--json").stdout)}

@@ -1,0 +1,221 @@
+"""A rollout over several serving processes, each driven by the coordinator's waiting."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from service.errors import IllegalTransition, RolloutFailed, RolloutUnderWay, UnknownVersion, UnreasonedForce
+from service.registry import Registry
+from service.states import State
+from service.store.ports import Note
+from tests.service.clock import Clock
+from tests.service.fleet import PACE, Fleet, Held, Process
+from tests.service.store.backends import BACKENDS, Backend
+from tests.service.store.entries import NEW, NOTE, OLD, entry
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture(params=sorted(BACKENDS))
+def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Backend]:
+    """A store in which OLD is live and NEW has passed."""
+    with BACKENDS[request.param](tmp_path, clock) as backend:
+        backend.index.add(entry(OLD, State.LIVE), note=NOTE)
+        backend.index.add(entry(NEW, State.PASSED), note=NOTE)
+        yield backend
+
+
+@pytest.fixture
+def registry(backend: Backend, tmp_path: Path) -> Registry:
+    return Registry(backend.index, tmp_path)
+
+
+@pytest.fixture
+def fleet(backend: Backend, registry: Registry, clock: Clock) -> Fleet:
+    return Fleet(registry, backend.rollouts, clock)
+
+
+def test_without_a_server_the_pointer_moves_at_once(fleet: Fleet, registry: Registry, clock: Clock) -> None:
+    began_at = clock.now
+
+    result = fleet.promote(NEW)
+
+    assert registry.live() == NEW
+    assert (result.processes, result.complete, clock.now) == ({}, True, began_at)
+
+
+def test_every_process_serves_the_new_version_when_a_promote_returns(fleet: Fleet, registry: Registry) -> None:
+    one, two = fleet.start(Process("p1")), fleet.start(Process("p2"))
+
+    result = fleet.promote(NEW)
+
+    assert result.processes == {"p1": NEW, "p2": NEW}
+    assert result.complete
+    assert one.engine.version == two.engine.version == registry.live() == NEW
+
+
+def test_nobody_swaps_before_everybody_is_prepared(fleet: Fleet, registry: Registry) -> None:
+    held = Held()
+    quick, slow = fleet.start(Process("p1")), fleet.start(Process("p2", executor=held))
+    seen: list[tuple[str | None, list[str]]] = []
+
+    def look_and_let_go() -> None:
+        seen.append((quick.engine.version, list(quick.prepared)))
+        if len(seen) == 3:
+            held.let_go()
+
+    fleet.meanwhile = look_and_let_go
+    fleet.promote(NEW)
+
+    assert seen[:3] == [(OLD, [OLD, NEW])] * 3
+    assert quick.engine.version == slow.engine.version == NEW
+
+
+def test_one_process_that_cannot_prepare_aborts_the_rollout(fleet: Fleet, registry: Registry) -> None:
+    one, two = fleet.start(Process("p1")), fleet.start(Process("p2", broken={NEW}))
+
+    with pytest.raises(RolloutFailed, match=r"process p2 could not prepare it: .*truncated") as refusal:
+        fleet.promote(NEW)
+
+    assert refusal.value.process == "p2"
+    assert one.engine.version == two.engine.version == registry.live() == OLD
+    assert registry.get(NEW).state is State.PASSED
+
+
+def test_an_aborted_rollout_does_not_stand_in_the_way_of_the_next(fleet: Fleet, registry: Registry) -> None:
+    process = fleet.start(Process("p1", broken={NEW}))
+    with pytest.raises(RolloutFailed):
+        fleet.promote(NEW)
+    process.broken.clear()
+
+    fleet.promote(NEW)
+
+    assert process.engine.version == registry.live() == NEW
+
+
+def test_a_process_that_never_answers_aborts_the_rollout_at_its_deadline(fleet: Fleet, clock: Clock) -> None:
+    process = fleet.start(Process("p1", executor=Held()))
+    began_at = clock.now
+
+    with pytest.raises(RolloutFailed, match="process p1 did not answer within 60 s"):
+        fleet.promote(NEW)
+
+    assert process.engine.version == OLD
+    assert clock.now - began_at == pytest.approx(PACE.deadline_s, abs=2 * PACE.poll_s)
+
+
+def test_a_killed_process_is_not_waited_for_beyond_its_lease(fleet: Fleet, clock: Clock) -> None:
+    fleet.start(Process("alive"))
+    fleet.start(Process("killed"))
+    del fleet.running["killed"]
+    began_at = clock.now
+
+    result = fleet.promote(NEW)
+
+    assert result.processes == {"alive": NEW}
+    assert clock.now - began_at < PACE.deadline_s / 2
+
+
+def test_a_process_killed_between_its_vote_and_its_swap_does_not_hold_the_promote_up(fleet: Fleet) -> None:
+    fleet.start(Process("alive"))
+    fleet.start(Process("killed"))
+    fleet.meanwhile = lambda: fleet.running.pop("killed", None)
+
+    result = fleet.promote(NEW)
+
+    assert result.processes == {"alive": NEW}
+
+
+def test_a_process_that_starts_within_a_rollout_is_waited_for(fleet: Fleet) -> None:
+    held, late = Held(), Process("late")
+    fleet.start(Process("p1", executor=held))
+
+    def start_late() -> None:
+        if "late" not in fleet.running:
+            fleet.start(late)
+            held.let_go()
+
+    fleet.meanwhile = start_late
+    result = fleet.promote(NEW)
+
+    assert late.prepared == [OLD, NEW]
+    assert result.processes == {"late": NEW, "p1": NEW}
+
+
+def test_a_second_promote_is_refused_while_one_is_under_way(fleet: Fleet, registry: Registry) -> None:
+    fleet.start(Process("p1"))
+    refusals: list[str] = []
+
+    def promote_too() -> None:
+        if registry.live() == OLD:
+            with pytest.raises(RolloutUnderWay, match="one rollout runs at a time"):
+                fleet.promote(NEW)
+            refusals.append(NEW)
+
+    fleet.meanwhile = promote_too
+    result = fleet.promote(NEW)
+
+    assert refusals
+    assert result.complete
+
+
+def test_a_killed_coordinator_blocks_nobody_for_longer_than_its_deadline(
+    fleet: Fleet, backend: Backend, clock: Clock
+) -> None:
+    process = fleet.start(Process("p1"))
+    backend.rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
+    fleet.step()
+    with pytest.raises(RolloutUnderWay):
+        fleet.promote(NEW)
+
+    fleet.wait(PACE.deadline_s)
+
+    assert process.engine.version == OLD
+    assert fleet.promote(NEW).complete
+
+
+def test_a_promote_of_what_is_live_only_looks(fleet: Fleet, registry: Registry) -> None:
+    fleet.start(Process("p1"))
+    before = registry.history()
+
+    result = fleet.promote(OLD)
+
+    assert result.processes == {"p1": OLD}
+    assert registry.history() == before
+
+
+def test_a_rollback_is_a_promote_of_the_version_before(fleet: Fleet, registry: Registry) -> None:
+    process = fleet.start(Process("p1"))
+    fleet.promote(NEW)
+
+    fleet.promote(registry.previous_live())
+
+    assert process.engine.version == registry.live() == OLD
+    assert registry.get(NEW).state is State.RETIRED
+
+
+def test_a_version_that_is_not_there_is_refused_before_anyone_prepares(fleet: Fleet) -> None:
+    process = fleet.start(Process("p1"))
+
+    with pytest.raises(UnknownVersion):
+        fleet.promote("20200101T000000Z-abcdef")
+
+    assert process.prepared == [OLD]
+
+
+def test_a_rejected_version_goes_live_by_force_with_a_reason(fleet: Fleet, backend: Backend) -> None:
+    process = fleet.start(Process("p1"))
+    backend.index.add(entry("rejected", State.REJECTED), note=NOTE)
+    with pytest.raises(IllegalTransition):
+        fleet.promote("rejected")
+    with pytest.raises(UnreasonedForce):
+        Note("ana", "", force=True)
+
+    fleet.coordinator.promote("rejected", note=Note("ana", "the holdout is broken", force=True))
+
+    assert process.engine.version == "rejected"
+    assert backend.index.history()[-1].forced

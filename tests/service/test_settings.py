@@ -1,0 +1,92 @@
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr, ValidationError
+
+from service.errors import SettingsRefused
+from service.settings import Settings
+
+
+def test_the_defaults_serve_this_machine_alone() -> None:
+    settings = Settings.from_env({})
+
+    assert (settings.home, settings.host, settings.port) == (Path("var"), "127.0.0.1", 8000)
+    assert not settings.allow_public
+
+
+def test_variables_set_fields() -> None:
+    settings = Settings.from_env(
+        {"APPSHELF_PORT": "8011", "APPSHELF_HOME": "/srv/shelf", "APPSHELF_ALLOW_PUBLIC": "yes"}
+    )
+
+    assert (settings.port, settings.home, settings.allow_public) == (8011, Path("/srv/shelf"), True)
+
+
+def test_variables_of_others_are_left_alone() -> None:
+    assert Settings.from_env({"PATH": "/bin", "PORT": "99999"}) == Settings()
+
+
+def test_only_the_environment_given_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("APPSHELF_PORT", "8011")
+
+    assert Settings.from_env({}).port == Settings().port == 8000
+
+
+@pytest.mark.parametrize("name", ["APPSHELF_PROT", "APPSHELF_PROT__X"])
+def test_an_unknown_variable_is_refused_with_the_nearest_known_one(name: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"{name} is not a setting; the nearest is APPSHELF_PORT"):
+        Settings.from_env({name: "8011"})
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("APPSHELF_PORT", "99999"),
+        ("APPSHELF_PORT", "http"),
+        ("APPSHELF_WORKERS", "0"),
+        ("APPSHELF_POLL_S", "0"),
+        ("APPSHELF_POLL_S", "nan"),
+        ("APPSHELF_ROLLOUT_DEADLINE_S", "inf"),
+        ("APPSHELF_LOG_LEVEL", "loud"),
+    ],
+)
+def test_a_value_out_of_bounds_is_refused_by_name_and_value(name: str, value: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"{name} does not allow '{value}': "):
+        Settings.from_env({name: value})
+
+
+def test_a_part_of_a_setting_that_has_none_is_refused() -> None:
+    with pytest.raises(SettingsRefused, match="APPSHELF_PORT__X is not a setting"):
+        Settings.from_env({"APPSHELF_PORT__X": "1"})
+
+
+def test_an_empty_key_is_refused_instead_of_opening_the_call() -> None:
+    with pytest.raises(SettingsRefused, match="APPSHELF_RANK_KEY does not allow the value given"):
+        Settings.from_env({"APPSHELF_RANK_KEY": ""})
+
+
+def test_a_lease_shorter_than_a_few_polls_is_refused() -> None:
+    with pytest.raises(SettingsRefused, match=r"lease_timeout_s 1\.0 is under four times poll_s 0\.5"):
+        Settings.from_env({"APPSHELF_LEASE_TIMEOUT_S": "1", "APPSHELF_POLL_S": "0.5"})
+
+
+def test_settings_do_not_change_while_they_are_used() -> None:
+    with pytest.raises(ValidationError):
+        Settings().port = 1  # type: ignore[misc]  # what the test is about
+
+
+def test_secrets_are_masked_wherever_they_are_shown() -> None:
+    settings = Settings.from_env({"APPSHELF_ADMIN_KEY": "open sesame"})
+
+    assert settings.admin_key == SecretStr("open sesame")
+    assert "sesame" not in repr(settings) + str(settings) + str(settings.describe())
+
+
+def test_every_setting_is_described_with_where_it_comes_from() -> None:
+    rows = {row.name: row for row in Settings.from_env({"APPSHELF_PORT": "8011"}).describe()}
+
+    assert len(rows) == len(Settings.model_fields)
+    assert all(row.description.endswith(".") for row in rows.values())
+    assert (rows["APPSHELF_PORT"].value, rows["APPSHELF_PORT"].default) == ("8011", "8000")
+    assert (rows["APPSHELF_PORT"].source, rows["APPSHELF_HOST"].source) == ("environment", "default")
+    assert rows["APPSHELF_ALLOW_PUBLIC"].value == "false"
