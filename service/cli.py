@@ -49,6 +49,8 @@ def application(environ: MutableMapping[str, str]) -> typer.Typer:
 
 def main() -> None:
     """The console script. Exit codes: 0 done, 1 refused (one sentence on standard error), 2 wrong usage."""
+    # torch's threads would spin while they wait for each other, which beside a server costs most of the processor.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         application(os.environ)()
     except ServiceError as error:

@@ -55,8 +55,15 @@ class Coordinator:
         """
         if self._registry.live() != version:
             self._registry.check_promotable(version, note=note)
+            self._close_committed()
             self._commit(version, note)
         return self._settled(version)
+
+    def _close_committed(self) -> None:
+        """End a rollout whose version is live already: its coordinator was killed before it could."""
+        under_way = self._store.current()
+        if under_way is not None and under_way.version == self._registry.live():
+            self._store.finish(under_way.id, Outcome.COMMITTED)
 
     def _commit(self, version: str, note: Note) -> None:
         rollout = self._store.begin(version, deadline=self._time.clock() + self._pace.deadline_s)

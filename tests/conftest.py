@@ -6,5 +6,5 @@ import torch
 
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> None:
-    """Small nets on several threads wait for each other longer than they compute."""
+    """Networks this small only wait for further threads, and on a busy machine they wait long."""
     torch.set_num_threads(1)

@@ -113,15 +113,15 @@ def check_apps(check: TableCheck, schema: FeatureSchema) -> tuple[pl.DataFrame, 
     flag, flags = check.raw("available"), nulls(len(check.table.rows), pl.String())
     check.take("available", _flag(flags if flag is None else flag), field="available")
     check.take_field(FieldSpec(name="countries", source=Source.APP, kind=Kind.MULTI))
-    return _last_of_each(check, "app_id", log_fields(schema, Source.APP, "app_id"), "countries")
+    return _last_of_each(check, "app_id", log_fields(schema, Source.APP, "app_id"))
 
 
 def check_users(check: TableCheck, schema: FeatureSchema) -> tuple[pl.DataFrame, FileReport]:
     """The good users, the last of each id: user_id, installed, fields; and what became of the file."""
     check.take_id("user_id", _id_column(check.table, (schema.log.user, "user_id", "id")))
-    history = [spec.model_copy(update={"required": False}) for spec in schema.from_source(Source.HISTORY).values()][:1]
-    specs = [spec.model_copy(update={"required": False}) for spec in log_fields(schema, Source.USER, "user_id")]
-    users, report = _last_of_each(check, "user_id", [*specs, *history])
+    history = log_fields(schema, Source.HISTORY)[:1]
+    optional = [spec.model_copy(update={"required": False}) for spec in log_fields(schema, Source.USER, "user_id")]
+    users, report = _last_of_each(check, "user_id", [*optional, *history])
     return users.rename({spec.name: "installed" for spec in history}), report
 
 
@@ -130,9 +130,8 @@ def log_fields(schema: FeatureSchema, source: Source, *but: str) -> list[FieldSp
     return [spec for name, spec in schema.from_source(source).items() if name not in but]
 
 
-def _last_of_each(
-    check: TableCheck, key: str, specs: Iterable[FieldSpec], *lists: str
-) -> tuple[pl.DataFrame, FileReport]:
+def _last_of_each(check: TableCheck, key: str, specs: Iterable[FieldSpec]) -> tuple[pl.DataFrame, FileReport]:
+    """The good rows of the columns taken and of `specs`, the last of each key, which is counted once."""
     for spec in specs:
         check.take_field(spec)
     good = check.good().drop("row")

@@ -178,6 +178,17 @@ def test_a_killed_coordinator_blocks_nobody_for_longer_than_its_deadline(
     assert fleet.promote(NEW).complete
 
 
+def test_a_coordinator_killed_after_the_pointer_moved_blocks_nobody(
+    fleet: Fleet, registry: Registry, backend: Backend, clock: Clock
+) -> None:
+    fleet.start(Process("p1"))
+    backend.rollouts.begin(NEW, deadline=clock.now + 60)
+    registry.go_live(NEW, note=NOTE)
+
+    assert fleet.promote(OLD).complete
+    assert registry.live() == OLD
+
+
 def test_a_promote_of_what_is_live_only_looks(fleet: Fleet, registry: Registry) -> None:
     fleet.start(Process("p1"))
     before = registry.history()
