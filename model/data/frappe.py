@@ -58,6 +58,11 @@ def schema() -> FeatureSchema:
     )
 
 
+def app_ids(path: Path) -> pl.DataFrame:
+    """item (as text) and app_id of every app: its package name, or `frappe-<item>` where it has no metadata."""
+    return _named(path / "frappe" / "meta.csv.gz").select("item", "app_id")
+
+
 def _field(name: str, source: Source) -> FieldSpec:
     return FieldSpec(name=name, source=source, kind=Kind.CATEGORICAL)
 
@@ -83,15 +88,21 @@ def _rows(path: Path, name: str, split: str) -> pl.DataFrame:
 
 def _apps(path: Path, positives: pl.DataFrame) -> pl.DataFrame:
     """item, app_id and the features of every app, null where unknown; cost as its positives show, else by price."""
-    meta = pl.read_csv(file_bytes(path), separator="\t", infer_schema=False)
+    meta = _named(path)
     shown = positives.group_by("item").agg(pl.col("cost").first())
     price = pl.when(pl.col("price") == "Free").then(pl.lit("free")).otherwise(pl.lit("paid"))
     priced = pl.when(pl.col("price") != UNKNOWN).then(price)
-    named = pl.when(pl.col("package") != UNKNOWN).then("package").otherwise(pl.format("frappe-{}", "item"))
     return meta.join(shown, on="item", how="left", maintain_order="left").select(
         "item",
-        named.alias("app_id"),
+        "app_id",
         *(pl.col(name).replace(UNKNOWN, None) for name in METADATA),
         pl.coalesce("cost", priced).alias("cost"),
         pl.col("rating").cast(pl.Float64, strict=False),
     )
+
+
+def _named(path: Path) -> pl.DataFrame:
+    """The metadata as it stands, all text, with each app's id."""
+    meta = pl.read_csv(file_bytes(path), separator="\t", infer_schema=False)
+    named = pl.when(pl.col("package") != UNKNOWN).then("package").otherwise(pl.format("frappe-{}", "item"))
+    return meta.with_columns(named.alias("app_id"))
