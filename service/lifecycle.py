@@ -5,15 +5,16 @@ from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
 
-from model.bundle import Bundle, BundleError, Manifest, load, new_version, save, sweep
+from model.bundle import Bundle, Manifest, new_version, save, sweep
 from model.data.dataset import Dataset, read
-from model.gate import POPULARITY, Check, GateReport, Limits, judge
+from model.gate import POPULARITY, Check, GateReport, Limits
 from model.scorer import Scorer
 from model.training import Progress, TrainConfig, TrainResult, train
 from service.container import Container
 from service.dryrun import dry_run
 from service.errors import GateRefused, VersionExists
 from service.golden import golden_requests
+from service.quality import quality
 from service.rollout import RolloutResult
 from service.store.ports import Note
 
@@ -63,29 +64,21 @@ def seal(result: TrainResult, dataset: Dataset, *, version: str, created_at: flo
 def gate_version(container: Container, version: str) -> GateReport:
     """Judge a version against the live one and keep the report; the version has then passed or is rejected.
 
-    The dry run comes first, in a process of its own: what it refuses is not loaded here. Raises UnknownVersion,
-    IllegalTransition for a live version, and DatasetError.
+    Both halves run in processes of their own, so that a server that judges goes on serving; what the dry run refuses
+    is not loaded again. Raises UnknownVersion, IllegalTransition for a live version, and DatasetError.
     """
-    registry = container.registry
+    registry, data = container.registry, container.home.data
     folder, live = registry.folder(version), registry.live()
-    dataset = read(container.home.data)
-    checks = dry_run(folder, registry.folder(live) if live else None, limits=Limits())
+    read(data)  # unreadable data is the caller's trouble, not a verdict on the version
+    live_folder = registry.folder(live) if live else None
+    checks = dry_run(folder, live_folder, limits=Limits())
     if any(check.outcome == "failed" for check in checks):
         checks.append(Check.skipped("quality", "not judged, since the dry run failed"))
     else:
-        checks += _quality(container, version, live=live, dataset=dataset)
+        checks += quality(folder, live_folder, data, limits=Limits())
     report = GateReport(version, live or POPULARITY, _iso(container.clock()), tuple(checks))
     registry.record(report, note=Note("gate", f"judged against {report.against}"))
     return report
-
-
-def _quality(container: Container, version: str, *, live: str | None, dataset: Dataset) -> list[Check]:
-    challenger = Scorer.of(load(container.registry.folder(version)))
-    try:
-        serving = Scorer.of(load(container.registry.folder(live))) if live else None
-    except BundleError as error:
-        return [Check.failed("live", str(error), limit="a whole bundle to be judged against")]
-    return judge(challenger, serving, dataset, limits=Limits())
 
 
 def promote_version(container: Container, version: str | None, *, note: Note) -> RolloutResult:

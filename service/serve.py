@@ -10,7 +10,7 @@ from contextlib import closing
 from threading import Thread
 from typing import TYPE_CHECKING
 
-from uvicorn.config import STARTUP_FAILURE, Config
+from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from model.sealed import sweep
@@ -23,6 +23,7 @@ from service.telemetry import METRICS_FOLDER, log_to_stdout
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+EXAMPLE = '{"user": {"id": "u1"}, "k": 10}'
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 START_S = 120
 DRAIN_S = 20
@@ -54,9 +55,9 @@ def serve(environ: MutableMapping[str, str], *, announce: Callable[[str], None])
     home.ensure()
     with exclusive(home.serve_lock):
         sweep(home.bundles)
-        Keys.load(settings, home, announce=lambda key: announce(f"admin key, shown this once: {key}"))
         environ.update(worker_environment(settings, home))
         with closing(listen(settings)) as listener:
+            Keys.load(settings, home, announce=lambda key: announce(f"admin key, shown this once: {key}"))
             lines = greeting(settings, home, port=listener.getsockname()[1])
             supervise(settings, listener, when_ready=lambda: announce("\n".join(lines)))
 
@@ -64,16 +65,14 @@ def serve(environ: MutableMapping[str, str], *, announce: Callable[[str], None])
 def greeting(settings: Settings, home: Home, *, port: int) -> list[str]:
     """What a person needs to go on: the address, a request to try, and where the admin key is."""
     place = "APPSHELF_ADMIN_KEY" if settings.admin_key else str(home.admin_key_file)
-    url = f"http://{settings.host}:{port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    url = f"http://{host}:{port}"
     bearer = " -H 'Authorization: Bearer ...'" if settings.rank_key else ""
     return [
         f"serving on {url} with {settings.workers} worker(s); metrics at /metrics, calls at /docs",
         f"admin key: {place}",
         f"try: curl -s {url}/rank{bearer} -H 'Content-Type: application/json' -d '{EXAMPLE}'",
     ]
-
-
-EXAMPLE = '{"user": {"id": "u1"}, "context": {"daytime": "evening"}, "k": 10}'
 
 
 def worker_environment(settings: Settings, home: Home) -> Mapping[str, str]:
@@ -102,22 +101,24 @@ def listen(settings: Settings) -> socket.socket:
 
 
 class Supervisor(Multiprocess):
-    """uvicorn's supervisor, which says when its first workers serve and whether one could not start."""
+    """uvicorn's supervisor, which says when its first workers serve and gives up where one of those cannot.
+
+    A later worker that cannot start, as when the disk is full, is started again and again while the others serve.
+    """
 
     def __init__(self, config: Config, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
         super().__init__(config, [listener])
         self._when_ready = when_ready
+        self.failed = False
 
     def init_processes(self) -> None:
         """Start the workers and wait until they serve, or one of them cannot."""
         super().init_processes()
         if all(process.wait_until_ready(START_S, self.should_exit) for process in self.processes):
             self._when_ready()
-
-    @property
-    def failed(self) -> bool:
-        """True where a worker ended before it could serve."""
-        return any(process.exitcode == STARTUP_FAILURE for process in self.processes)
+        elif not self.signal_queue:
+            self.failed = True
+            self.should_exit.set()
 
 
 def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
@@ -150,7 +151,10 @@ def worker() -> "FastAPI":
         Thread(target=_end_with, args=(supervisor.join,), daemon=True).start()
     from service.asgi import create  # after the watch: importing torch takes a second
 
-    return create(os.environ)
+    try:
+        return create(os.environ)
+    except ServiceError as error:
+        raise SystemExit(f"appshelf: {error}") from error
 
 
 def _end_with(supervisor_ended: Callable[[], None]) -> None:

@@ -31,7 +31,7 @@ LAYERS = [
 """Top first. A module imports from its own layer and from those below; a module not named here is not held to one."""
 
 BOUNDARIES = {
-    "service.rollout": "a rollout step",
+    "service.follower": "a rollout step",
     "service.api.problems": "the 500 handler",
     "service.jobs": "a job",
 }
@@ -55,9 +55,12 @@ def within(module: str, package: str) -> bool:
     return module == package or module.startswith(package + ".")
 
 
-def imports(source: str) -> Iterator[str]:
-    """Every module that a source imports, lazily or not; `from a import b` gives both `a` and `a.b`."""
-    for node in ast.walk(ast.parse(source)):
+def imports(source: str, *, for_types: bool = True) -> Iterator[str]:
+    """Every module that a source imports, lazily or not; `from a import b` gives both `a` and `a.b`.
+
+    for_types: count those under `if TYPE_CHECKING`, which do not happen at run time.
+    """
+    for node in _walk(ast.parse(source), for_types):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -65,11 +68,18 @@ def imports(source: str) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def edges(modules: Modules) -> dict[str, set[str]]:
+def _walk(node: ast.AST, for_types: bool) -> Iterator[ast.AST]:
+    yield node
+    if for_types or not (isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"):
+        for child in ast.iter_child_nodes(node):
+            yield from _walk(child, for_types)
+
+
+def edges(modules: Modules, *, for_types: bool = True) -> dict[str, set[str]]:
     """Which of `modules` each of them imports; a package counts only where one of its own names is imported."""
     found = {}
     for name, source in modules.items():
-        targets = {target for target in imports(source) if target in modules and target != name}
+        targets = {one for one in imports(source, for_types=for_types) if one in modules and one != name}
         found[name] = {one for one in targets if not any(within(other, one) for other in targets - {one})}
     return found
 
@@ -164,11 +174,15 @@ def imports_are_absolute(modules: Modules) -> list[str]:
 
 
 def imports_make_no_cycle(modules: Modules) -> list[str]:
-    """No module imports itself through others."""
-    left = edges(modules)
-    while free := {name for name, targets in left.items() if not targets & set(left)}:
+    """No module imports itself through others; what is imported for its type alone closes no cycle."""
+    left = edges(modules, for_types=False)
+    while free := [name for name in left if not left[name] & set(left) or not _importers(left, name)]:
         left = {name: targets for name, targets in left.items() if name not in free}
-    return [f"{name} is in or behind a cycle: it imports {', '.join(sorted(left[name] & set(left)))}" for name in left]
+    return [f"{name} is in a cycle: it imports {', '.join(sorted(left[name] & set(left)))}" for name in left]
+
+
+def _importers(left: Mapping[str, set[str]], name: str) -> list[str]:
+    return [other for other, targets in left.items() if name in targets]
 
 
 def files_are_short(modules: Modules) -> list[str]:

@@ -24,8 +24,9 @@ APPSHELF = [sys.executable, "-c", "from service.cli import main; main()"]
 
 @dataclass(frozen=True)
 class Server:
-    """A running server: its supervisor, where it listens, and what it has printed."""
+    """A running server: its home, its supervisor, where it listens, and what it has printed."""
 
+    home: Path
     process: subprocess.Popen[bytes]
     url: str
     output: Path
@@ -52,7 +53,7 @@ def running(home: Path, *, workers: int = 1) -> Iterator[Server]:
     with output.open("wb") as log:
         process = start(home, log=log.fileno(), workers=workers)
     try:
-        yield Server(process, _address(process, output), output)
+        yield Server(home, process, _address(process, output), output)
     finally:
         if process.poll() is None:
             process.terminate()

@@ -62,8 +62,8 @@ def users_of(names: list[str], rng: np.random.Generator) -> pl.DataFrame:
         {
             "user_id": names,
             "installed": [sorted(rng.choice(APPS, size=rng.integers(0, 7), replace=False)) for _ in names],
-            "country": [rng.choice([*COUNTRIES, "DE", None]) for _ in names],
-            "age": [rng.choice([None, float(age)]) for age in rng.integers(10, 80, size=count)],
+            "country": [[*COUNTRIES, "DE", None][number] for number in rng.integers(0, 5, size=count)],
+            "age": [float(age) if age > 25 else None for age in rng.integers(10, 80, size=count)],
             "interests": [list(rng.choice(TAGS, size=rng.integers(0, 3), replace=False)) for _ in names],
         },
         schema_overrides={"installed": pl.List(pl.String), "interests": pl.List(pl.String), "age": pl.Float64},

@@ -11,8 +11,7 @@ import torch
 
 from model.bundle import Bundle, save
 from model.report import Check, Limits
-from service import dryrun
-from service.dryrun import dry_run, peak_mib
+from service.dryrun import CHILD, dry_run, peak_mib
 from tests.model.stores import LATER, bundle_of, store
 
 LIMITS = Limits()
@@ -64,7 +63,7 @@ def test_limits_reach_the_other_process(live: Path) -> None:
 
 
 def test_a_dry_run_that_does_not_end_is_a_failed_load(live: Path) -> None:
-    (check,) = dry_run(live, None, limits=LIMITS, timeout_s=0.01)
+    (check,) = dry_run(live, None, limits=LIMITS, child=replace(CHILD, timeout_s=0.01))
     assert (check.name, check.outcome, check.observed) == ("load", "failed", "no end within 0.01 s")
 
 
@@ -79,7 +78,7 @@ def test_a_dry_run_that_does_not_end_is_a_failed_load(live: Path) -> None:
 )
 def test_a_process_that_does_not_answer_with_checks_is_a_failed_load(script: str, words: str) -> None:
     ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
-    (check,) = dryrun.checks_of(ended)
+    (check,) = CHILD.answered(ended)
     assert (check.name, check.outcome) == ("load", "failed")
     assert words in str(check.observed)
 

@@ -17,6 +17,8 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from httpx import Response
 
+__all__ = ["ADMIN", "JSON", "Client", "pointers", "problem", "serving"]
+
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 JSON = {"Content-Type": "application/json"}
 

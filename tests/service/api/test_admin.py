@@ -25,7 +25,8 @@ def states(client: Client) -> dict[str, str]:
 
 
 def reload(client: Client, **body: object) -> "Response":
-    return client.post("/admin/reload", json=body, headers=ADMIN)
+    response: Response = client.post("/admin/reload", json=body, headers=ADMIN)
+    return response
 
 
 def test_versions_are_listed_oldest_first_with_state_and_metrics(reader: Client) -> None:

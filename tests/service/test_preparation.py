@@ -1,0 +1,63 @@
+"""A version is ready only when it scores as it did when it was saved."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from model.bundle import Bundle, load, save
+from model.manifest import BundleError
+from service.container import Container
+from service.errors import UnknownVersion
+from service.preparation import DryRunFailed, prepare
+from service.store.ports import AppRecord
+from tests.service.store_front import APPS, LIVE, MISSING_ITS_GOLDEN
+
+SPOILED = "20260202T000000Z-cccccc"
+
+
+@pytest.fixture
+def bundle(container: Container) -> Bundle:
+    return load(container.registry.folder(LIVE), optimizer=True)
+
+
+def prepared(container: Container, bundle: Bundle) -> None:
+    spoiled = replace(bundle, manifest=bundle.manifest.model_copy(update={"version": SPOILED, "files": {}}))
+    prepare(save(spoiled, container.home.bundles), container.features)
+
+
+def test_a_prepared_version_has_the_catalogue_of_the_store_on_its_shelf(container: Container) -> None:
+    container.features.put_apps([AppRecord("com.new")])
+    live = container.prepare(LIVE)
+    assert live.version == LIVE
+    assert len(live.shelf) == len(APPS) + 1
+    assert live.shelf.sequence == container.features.apps_since(0).sequence
+
+
+def test_a_version_that_misses_its_golden_scores_is_refused(container: Container) -> None:
+    with pytest.raises(DryRunFailed, match="golden_scores"):
+        container.prepare(MISSING_ITS_GOLDEN)
+
+
+def test_a_weight_that_is_not_finite_is_refused_and_named(container: Container, bundle: Bundle) -> None:
+    name, tensor = next((name, tensor) for name, tensor in bundle.weights.items() if tensor.is_floating_point())
+    with pytest.raises(DryRunFailed, match=f"finite_weights.*{name}"):
+        prepared(container, replace(bundle, weights=bundle.weights | {name: torch.full_like(tensor, torch.nan)}))
+
+
+def test_scores_that_tell_no_app_from_another_are_the_gates_to_judge(container: Container, bundle: Bundle) -> None:
+    constant = {name: torch.zeros_like(tensor) for name, tensor in bundle.weights.items()}
+    rate = bundle.manifest.sampling_rate
+    golden = tuple(replace(one, scores=(rate / (1 + rate),) * len(one.apps)) for one in bundle.golden)
+    prepared(container, replace(bundle, weights=constant, golden=golden))
+
+
+def test_a_bundle_that_is_damaged_is_refused(container: Container) -> None:
+    (container.registry.folder(LIVE) / "transform.json").write_text("{}")
+    with pytest.raises(BundleError, match=r"transform\.json"):
+        container.prepare(LIVE)
+
+
+def test_a_version_that_is_not_registered_is_refused_whatever_its_name(container: Container) -> None:
+    with pytest.raises(UnknownVersion):
+        container.prepare("../../etc")
