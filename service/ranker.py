@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
@@ -18,6 +18,8 @@ from service.store.ports import FeatureStore, UserRecord
 FEATURE_STORE = "feature_store"
 COUNTRY = "country"
 NOTHING = np.empty(0)
+
+NoticeCode = Literal["unknown_user", "unknown_app", "unavailable", "duplicate"]
 
 
 @dataclass(frozen=True)
@@ -46,11 +48,10 @@ class Ranked:
 
 @dataclass(frozen=True)
 class Notice:
-    """Something about the query that changed the answer; of an app or of a field, or of neither."""
+    """Something about the query that changed the answer, and the app that it was about, if one."""
 
-    code: str
+    code: NoticeCode
     app_id: str | None = None
-    field: str | None = None
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _left_out(query: RankQuery, asked: Query) -> frozenset[str]:
 
 def _notices(fetched: Fetched, selection: Selection) -> tuple[Notice, ...]:
     nobody = [Notice("unknown_user")] if fetched.answered and fetched.record is None else []
-    of_apps = {
+    of_apps: dict[NoticeCode, tuple[str, ...]] = {
         "unknown_app": selection.unknown,
         "unavailable": selection.unavailable,
         "duplicate": selection.doubled,

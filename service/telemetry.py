@@ -60,7 +60,7 @@ class Metrics:
         self._own = CollectorRegistry()
         self.request_seconds = Histogram(
             "appshelf_request_seconds",
-            "Time from a request's first byte read to its answer's last byte sent",
+            "Time from taking a request to the end of its answer",
             ("route", "outcome"),
             buckets=LATENCY_BUCKETS_S,
             registry=self._own,

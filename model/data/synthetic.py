@@ -87,7 +87,7 @@ def dataset(config: SyntheticConfig) -> tuple[Dataset, Floats]:
 
 def _split(config: SyntheticConfig) -> pl.Expr:
     day = (pl.col("at") - config.start).dt.total_days()
-    held = max(1, config.days // 7)
+    held = max(1, config.days // 10)
     late = pl.when(day >= config.days - held).then(pl.lit("gate"))
     return late.when(day >= config.days - 2 * held).then(pl.lit("stop")).otherwise(pl.lit("train"))
 

@@ -15,11 +15,11 @@ COUNTRIES = ("BR", "DE", "IN", "JP", "NG", "PT", "SE", "US")
 AGE_GROUPS = ("13-17", "18-24", "25-34", "35-49", "50-64", "65+", None)
 DEVICES = ("phone", "tablet", "television", None)
 CATEGORIES = tuple("books business education finance games health maps music news photo shopping travel".split())
-TAGS = tuple(f"tag{number:02}" for number in range(24))
+TAGS = tuple(f"tag{number:02}" for number in range(12))
 TAGS_PER_APP = 3
-APPS_PER_DEVELOPER = 6
+APPS_PER_DEVELOPER = 20
 TYPICAL_VISITS = 20.0
-HISTORY_WEIGHT = 2.5
+HISTORY_WEIGHT = 1.5
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,8 @@ def _draw_apps(config: SyntheticConfig, rng: np.random.Generator) -> Apps:
     tags = rng.random((count, len(TAGS))).argsort(axis=1)[:, :TAGS_PER_APP]
     tables = (rng.standard_normal((size, rank)) for size in (len(CATEGORIES), developer.max() + 1, len(TAGS)))
     of_category, of_developer, of_tag = tables
-    vector = of_category[category] + 0.7 * of_developer[developer] + of_tag[tags].sum(axis=1) / np.sqrt(TAGS_PER_APP)
+    vector = of_category[category] + 0.5 * of_developer[developer] + of_tag[tags].sum(axis=1) / np.sqrt(TAGS_PER_APP)
+    shown = 1.0 / np.arange(1, count + 1)
     arrived = _arrivals(config, rng, count)
     arrived[: config.head] = 0
     walk = _walk(config, rng, lambda: rng.standard_normal(count))
@@ -160,9 +161,9 @@ def _draw_apps(config: SyntheticConfig, rng: np.random.Generator) -> Apps:
         rating=np.where((arrived > 0) | (rng.random(count) < 0.05), np.nan, rng.normal(4.0, 0.5, count).clip(1, 5)),
         size_mb=rng.lognormal(np.log(50.0), 1.0, count).round(1),
         arrived=arrived,
-        shown=1.0 / np.arange(1, count + 1),
+        shown=shown,
         popularity=config.popularity * walk,
-        vector=vector / np.sqrt(2.5),
+        vector=_standard(vector, shown),
         slot=np.minimum(np.arange(count), config.head),
     )
 
@@ -172,7 +173,8 @@ def _draw_users(config: SyntheticConfig, rng: np.random.Generator) -> Users:
     features = [rng.integers(len(names), size=count) for names in (COUNTRIES, AGE_GROUPS, DEVICES)]
     taste = np.zeros((config.days, count, config.rank))
     for names, numbers in zip((COUNTRIES, AGE_GROUPS, DEVICES), features, strict=True):
-        taste += _walk(config, rng, lambda size=len(names): rng.standard_normal((size, config.rank)))[:, numbers]
+        table = _walk(config, rng, lambda size=len(names): rng.standard_normal((size, config.rank)))
+        taste += table[:, numbers]
     return Users(
         country=features[0],
         age_group=features[1],
@@ -180,8 +182,15 @@ def _draw_users(config: SyntheticConfig, rng: np.random.Generator) -> Users:
         spend=rng.lognormal(2.0, 1.0, count).round(2),
         arrived=_arrivals(config, rng, count),
         visits=rng.lognormal(np.log(TYPICAL_VISITS), 0.8, count).round(1),
-        taste=taste / np.sqrt(3),
+        taste=_standard(taste, np.ones(count)),
     )
+
+
+def _standard(values: Floats, weight: Floats) -> Floats:
+    """(..., B, K) shifted and scaled to a mean of 0 and a variance of 1 over B under `weight` (B,)."""
+    share = (weight / weight.sum())[:, None]
+    centred = values - (share * values).sum(axis=-2, keepdims=True)
+    return np.asarray(centred / np.sqrt((share * centred**2).sum(axis=-2, keepdims=True)))
 
 
 def _arrivals(config: SyntheticConfig, rng: np.random.Generator, count: int) -> Ints:

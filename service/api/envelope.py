@@ -13,8 +13,9 @@ from service.telemetry import REQUEST_ID, Metrics
 HEADER = "X-Request-ID"
 SANE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 NO_ROUTE = "none"
+CLIENT_LEFT = 499  # counted where the client went away before there was an answer
 
-log = logging.getLogger("appshelf.access")
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Envelope:
             return
         request_id = scope.setdefault("state", {})["request_id"] = self._name(scope)
         token = REQUEST_ID.set(request_id)
-        started, status = self._instruments.clock(), 500
+        started, status = self._instruments.clock(), CLIENT_LEFT
 
         async def named(message: Message) -> None:
             nonlocal status

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstra
 
 from model.manifest import VERSION
 from model.query import MAX_TEXT_LENGTH, Value, ValueRefused, categorical, continuous
+from service.ranker import NoticeCode
 
 WHOLE_NUMBER_LIMIT = 2**63
 
@@ -89,9 +90,8 @@ class RankedItem(Message):
 class NoticeMessage(Message):
     """Something about the request that changed the answer and was no reason to refuse it."""
 
-    code: str
+    code: NoticeCode
     app_id: str | None = None
-    field: str | None = None
 
 
 class RankAnswer(Message):

@@ -29,7 +29,7 @@ PROBLEM_JSON = "application/problem+json"
 RETRY_LATER = {"Retry-After": "1"}
 ASK_FOR_KEY = {"WWW-Authenticate": 'Bearer realm="appshelf"'}
 
-log = logging.getLogger("appshelf.api")
+log = logging.getLogger(__name__)
 
 
 class NotStored(LookupError):

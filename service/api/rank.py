@@ -49,6 +49,6 @@ def answer_of(ranking: Ranking, request: Request) -> RankAnswer:
             RankedItem(rank=rank, app_id=item.app_id, score=item.score) for rank, item in enumerate(ranking.items, 1)
         ],
         degraded=list(ranking.degraded),
-        warnings=[NoticeMessage(code=one.code, app_id=one.app_id, field=one.field) for one in ranking.notices],
-        took_ms=ranking.took_ms,
+        warnings=[NoticeMessage(code=one.code, app_id=one.app_id) for one in ranking.notices],
+        took_ms=round(ranking.took_ms, 3),
     )

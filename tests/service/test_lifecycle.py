@@ -190,16 +190,18 @@ def test_a_trainer_that_was_killed_leaves_nothing_and_the_next_one_trains(contai
 
 @pytest.mark.e2e
 def test_a_promote_that_was_killed_leaves_live_serving_and_the_next_one_promotes(container: Container) -> None:
-    silent = SqliteRolloutStore(Database(container.home.store), lambda: time.time() + 3600)
-    silent.heartbeat("a process that never answers", LIVE)
+    database = Database(container.home.store)
+    rollouts = SqliteRolloutStore(database, time.time)
+    SqliteRolloutStore(database, lambda: time.time() + 3600).heartbeat("a process that never answers", LIVE)
     command = [sys.executable, "-c", "from service.cli import main; main()", "promote", PASSED]
     environ = {**os.environ, "APPSHELF_HOME": str(container.home.root), "APPSHELF_ROLLOUT_DEADLINE_S": "2"}
     with subprocess.Popen(command, env=environ) as promoter:
-        while silent.current() is None and promoter.poll() is None:
+        while rollouts.current() is None and promoter.poll() is None:
             time.sleep(0.01)
+        assert promoter.poll() is None
         promoter.kill()
     assert container.registry.live() == LIVE
-    silent.leave("a process that never answers")
+    rollouts.leave("a process that never answers")
     assert promote_when_free(container, PASSED) == PASSED
 
 

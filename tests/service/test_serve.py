@@ -1,26 +1,17 @@
-"""What `appshelf serve` checks and prepares, and how its processes begin and end."""
+"""What `appshelf serve` checks and prepares."""
 
-import json
 import os
 import socket
 import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from urllib.error import HTTPError, URLError
-from urllib.request import Request, urlopen
 
-import psutil
 import pytest
 
 from service.errors import BindRefused, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
 from service.serve import AddressTaken, greeting, listen, serve, worker_environment
 from service.settings import Settings
-
-LIMIT_S = 60
+from tests.e2e.server import END_S, running, start
 
 
 def settings(tmp_path: Path, **given: object) -> Settings:
@@ -83,87 +74,18 @@ def test_the_greeting_names_the_key_file_and_that_rank_needs_a_key(tmp_path: Pat
     assert "secret" not in lines
 
 
-@contextmanager
-def server(home: Path, *, workers: int) -> Iterator[tuple[psutil.Process, str]]:
-    """A real server on a free port: its supervisor and its address."""
-    command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0"]
-    environ = {**os.environ, "APPSHELF_HOME": str(home), "APPSHELF_WORKERS": str(workers)}
-    with subprocess.Popen(
-        command, env=environ, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-    ) as started:
-        assert started.stderr is not None
-        try:
-            line = next(line for line in started.stderr if line.startswith("serving on "))
-            yield psutil.Process(started.pid), line.split()[2]
-        finally:
-            started.terminate()
-
-
-def within_limit(holds: Callable[[], bool]) -> bool:
-    """Whether it comes to hold."""
-    until = time.monotonic() + LIMIT_S
-    while time.monotonic() < until:
-        if holds():
-            return True
-        time.sleep(0.05)
-    return False
-
-
-def answers(url: str) -> bool:
-    """Whether anything answers there, in whatever words."""
-    try:
-        return bool(urlopen(url, timeout=5).status)
-    except HTTPError:
-        return True
-    except (URLError, OSError):
-        return False
-
-
-@pytest.mark.e2e
-def test_every_worker_serves_the_live_version_and_the_metrics_are_summed(home: Path) -> None:
-    with server(home, workers=2) as (_, url):
-        for _ in range(20):
-            question = Request(f"{url}/rank", b'{"user": {"id": "u1"}}', {"Content-Type": "application/json"})
-            assert len(json.load(urlopen(question))["items"]) == 10
-        text = urlopen(f"{url}/metrics").read().decode()
-        assert 'appshelf_request_seconds_count{outcome="ok",route="/rank"} 20.0' in text
-
-
 @pytest.mark.e2e
 def test_a_home_without_a_version_is_served_as_not_ready(tmp_path: Path) -> None:
-    with server(tmp_path / "home", workers=1) as (_, url):
-        assert urlopen(f"{url}/livez").status == 200
-        with pytest.raises(HTTPError, match="503"):
-            urlopen(f"{url}/readyz")
+    with running(tmp_path / "home") as server, server.client() as client:
+        assert client.get("/livez").status_code == 200
+        assert client.get("/readyz").status_code == 503
 
 
 @pytest.mark.e2e
 def test_a_server_whose_first_worker_cannot_start_ends_with_its_reason(tmp_path: Path) -> None:
     Home(tmp_path).store.write_text("this is no store")
-    command = [sys.executable, "-c", "from service.cli import main; main()", "serve", "--port", "0"]
-    environ = {**os.environ, "APPSHELF_HOME": str(tmp_path)}
-    ended = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=LIMIT_S, check=False)
-    assert ended.returncode == 1
-    assert str(Home(tmp_path).store) in ended.stderr
-    assert "Traceback" not in ended.stderr
-    assert ended.stderr.splitlines()[-1] == "appshelf: a worker could not start; its log lines above say why"
-
-
-@pytest.mark.e2e
-def test_workers_end_when_their_supervisor_is_killed_and_the_home_is_free_again(tmp_path: Path) -> None:
-    home = tmp_path / "home"
-    with server(home, workers=2) as (supervisor, url):
-        workers = supervisor.children(recursive=True)
-        supervisor.kill()
-        assert within_limit(lambda: not any(worker.is_running() for worker in workers))
-        assert not answers(f"{url}/livez")
-    with exclusive(Home(home).serve_lock):
-        pass
-
-
-@pytest.mark.e2e
-def test_a_killed_worker_is_replaced(tmp_path: Path) -> None:
-    with server(tmp_path / "home", workers=1) as (supervisor, url):
-        (worker,) = (one for one in supervisor.children() if "resource_tracker" not in " ".join(one.cmdline()))
-        worker.kill()
-        assert within_limit(lambda: not worker.is_running() and answers(f"{url}/livez"))
+    output, _ = (process := start(tmp_path, log=subprocess.PIPE)).communicate(timeout=END_S)
+    assert process.returncode == 1
+    assert str(Home(tmp_path).store) in output.decode()
+    assert "Traceback" not in output.decode()
+    assert "a worker could not start" in output.decode().splitlines()[-1]

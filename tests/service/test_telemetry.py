@@ -97,8 +97,8 @@ def test_requests_are_counted_under_their_routes_template_and_never_under_an_id(
 def test_an_answer_is_logged_only_at_debug(reader: Client, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         reader.post("/rank", json={"user": {"id": "u1", "features": {"country": "PT"}}})
-    assert not [record for record in caplog.records if record.name.startswith("appshelf")]
+    assert not [record for record in caplog.records if record.name.startswith("service")]
     with caplog.at_level(logging.DEBUG):
         reader.post("/rank", json={"user": {"id": "u1"}})
-    facts = [getattr(record, "facts", {}) for record in caplog.records if record.name == "appshelf.access"]
+    facts = [getattr(record, "facts", {}) for record in caplog.records if record.name == "service.api.envelope"]
     assert facts[0]["route"] == "/rank"

@@ -1,7 +1,8 @@
 """Talking to the application without a socket, and what every answer that is an error must look like."""
 
+import time
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -17,7 +18,7 @@ with warnings.catch_warnings():
 if TYPE_CHECKING:
     from httpx import Response
 
-__all__ = ["ADMIN", "JSON", "Client", "pointers", "problem", "serving"]
+__all__ = ["ADMIN", "JSON", "Client", "pointers", "problem", "serving", "soon"]
 
 ADMIN = {"Authorization": f"Bearer {ADMIN_KEY}"}
 JSON = {"Content-Type": "application/json"}
@@ -46,3 +47,11 @@ def problem(response: "Response", status: int) -> dict[str, Any]:
 def pointers(response: "Response", status: int = 422) -> list[str]:
     """Where the values stand that were refused."""
     return [one["pointer"] for one in problem(response, status)["errors"]]
+
+
+def soon(true: Callable[[], bool]) -> bool:
+    """Whether it comes true in the time of a shelf's refresh; far longer than that is given to a busy machine."""
+    patience = time.monotonic() + 20
+    while not true() and time.monotonic() < patience:
+        time.sleep(0.01)
+    return true()

@@ -1,24 +1,14 @@
 """`/apps`: what is put is what is read, and within a moment what is ranked."""
 
-import time
-from collections.abc import Callable
 from typing import Any
 
 from tests.service.store_front import APPS
-from tests.service.wire import Client, problem
+from tests.service.wire import Client, problem, soon
 
 
 def shown(client: Client) -> set[str]:
     answer = client.post("/rank", json={"user": {"id": "u1", "installed": []}, "k": 100}).json()
     return {item["app_id"] for item in answer["items"]}
-
-
-def soon(true: Callable[[], bool]) -> bool:
-    """Whether it comes true in the time of a shelf's refresh; far longer than that is given to a busy machine."""
-    patience = time.monotonic() + 20
-    while not true() and time.monotonic() < patience:
-        time.sleep(0.01)
-    return true()
 
 
 def test_an_app_that_was_put_reads_as_it_was_put(client: Client) -> None:

