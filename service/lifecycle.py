@@ -69,6 +69,7 @@ def gate_version(container: Container, version: str) -> GateReport:
     """
     registry, data = container.registry, container.home.data
     folder, live = registry.folder(version), registry.live()
+    registry.check_judgeable(version)
     read(data)  # unreadable data is the caller's trouble, not a verdict on the version
     live_folder = registry.folder(live) if live else None
     checks = dry_run(folder, live_folder, limits=Limits())

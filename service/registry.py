@@ -99,6 +99,11 @@ class Registry:
         self._index.move(report.version, verdict, note=note, report=report.to_json())
         return verdict
 
+    def check_judgeable(self, version: str) -> None:
+        """Raise UnknownVersion, or IllegalTransition for a version that is live, before any work is spent on it."""
+        if (state := self.get(version).state) is not State.CHALLENGER:
+            check_transition(version, state, State.CHALLENGER, force=False)
+
     def fail(self, version: str, *, note: Note) -> None:
         """Say that a version's training or judgement broke off."""
         self._index.move(version, State.FAILED, note=note)
