@@ -42,9 +42,10 @@ def schema(*, history: bool) -> FeatureSchema:
         return FeatureSchema(fields=tuple(fields), log=log)
     fields += [
         FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI),
-        FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES),
+        FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES, quantiles=50),
+        FieldSpec(name="other_users", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.OTHERS, quantiles=50),
     ]
-    crosses = (CrossSpec(fields=("installed", "app_id"), bits=20), CrossSpec(fields=("user_id", "app_id")))
+    crosses = (CrossSpec(fields=("installed", "app_id"), bits=20),)
     return FeatureSchema(fields=tuple(fields), crosses=crosses, log=log)
 
 

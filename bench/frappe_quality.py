@@ -27,8 +27,23 @@ from model.training import Progress, TrainConfig, probabilities, train
 
 NET = {"dim": 10, "hidden": (400, 400, 400)}
 CONFIGS: Mapping[str, TrainConfig] = {
-    "adam": TrainConfig(recipe="adam", params={**NET, "dropout": 0.6}, batch_size=4096, epochs=60, patience=2),
-    "paper": TrainConfig(recipe="paper", params=NET, batch_size=1024, epochs=40, patience=2),
+    "adam": TrainConfig(
+        recipe="adam",
+        recipe_options={"embedding_l2": 0.05, "wide_l2": 0.05},
+        params={**NET, "dropout": 0.2},
+        batch_size=4096,
+        epochs=60,
+    ),
+    "paper": TrainConfig(recipe="paper", params=NET, epochs=40),
+}
+WITH_HISTORY: Mapping[str, TrainConfig] = {
+    **CONFIGS,
+    "adam": CONFIGS["adam"].model_copy(
+        update={
+            "recipe_options": {"embedding_l2": 0.1, "wide_l2": 1e-4},
+            "params": {**NET, "dropout": 0.3},
+        }
+    ),
 }
 
 
@@ -66,7 +81,7 @@ def main() -> None:
     arguments = parser.parse_args()
     torch.set_num_threads(1)
     dataset = benchmark(arguments.data, history=arguments.history)
-    config = CONFIGS[arguments.recipe]
+    config = (WITH_HISTORY if arguments.history else CONFIGS)[arguments.recipe]
     runs = [run(dataset, config.model_copy(update={"seed": seed})) for seed in range(1, arguments.seeds + 1)]
     what = f"wide_deep, recipe {arguments.recipe}, {'with history' if arguments.history else '10 fields'}"
     print(f"\nFrappe_x1 (exact valid and test, rebuilt train): {what}")

@@ -1,8 +1,8 @@
-"""A client in the standard library only: store two users and ask for a list.
+"""A client in the standard library only: store a user, then ask for their list.
 
-    python examples/client.py http://127.0.0.1:8000 [ADMIN_KEY]
+    python examples/client.py http://127.0.0.1:8000 [KEY]
 
-With the admin key it first stores a user; without one it ranks for a user that the store may not know.
+The key is needed only where the server has APPSHELF_RANK_KEY and APPSHELF_EVENTS_KEY, here one and the same.
 """
 
 import json
@@ -12,28 +12,36 @@ from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
 
-def call(url: str, body: dict[str, Any], *, method: str = "POST", key: str | None = None) -> dict[str, Any]:
-    """Send `body` as JSON and read JSON back; a refusal comes back as a problem with `title`, `detail` and `status`."""
-    headers = {"Content-Type": "application/json"}
-    if key:
-        headers["Authorization"] = f"Bearer {key}"
-    request = Request(url, json.dumps(body).encode(), headers, method=method)
-    try:
-        with urlopen(request, timeout=10) as answer:
-            return dict(json.load(answer))
-    except HTTPError as refusal:
-        return dict(json.load(refusal))
+class Problem(Exception):
+    """The server refused a call; `members` is its application/problem+json."""
+
+    def __init__(self, members: dict[str, Any]) -> None:
+        super().__init__(f"{members['status']} {members['title']}: {members['detail']}")
+        self.members = members
 
 
-def main(server: str, key: str | None) -> None:
-    """Rank for one user in one moment and print the list."""
-    if key:
-        user = {"id": "visitor", "features": {"country": "PT", "age_group": "25-34"}, "installed": []}
-        print("stored:", call(f"{server}/users", {"users": [user]}, method="PUT", key=key))
-    question = {"user": {"id": "visitor"}, "context": {"daytime": "evening", "weekday": "sat"}, "k": 10}
-    answer = call(f"{server}/rank", question)
-    if "items" not in answer:
-        sys.exit(f"{answer['title']}: {answer.get('detail', '')}")
+class Appshelf:
+    """A server at `url`."""
+
+    def __init__(self, url: str, key: str | None) -> None:
+        self._url = url.rstrip("/")
+        self._headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {key}"} if key else {})
+
+    def call(self, method: str, path: str, body: dict[str, Any]) -> dict[str, Any]:
+        """Send `body` as JSON and read JSON back. Raises Problem."""
+        request = Request(self._url + path, json.dumps(body).encode(), self._headers, method=method)
+        try:
+            with urlopen(request, timeout=10) as answer:
+                return dict(json.load(answer))
+        except HTTPError as refusal:
+            raise Problem(json.load(refusal)) from refusal
+
+
+def main(shelf: Appshelf) -> None:
+    """Store a visitor and print what to show them this evening."""
+    visitor = {"id": "visitor", "features": {"country": "PT"}, "installed": []}
+    shelf.call("PUT", "/users", {"users": [visitor]})
+    answer = shelf.call("POST", "/rank", {"user": {"id": "visitor"}, "context": {"daytime": "evening"}, "k": 10})
     print(f"version {answer['version']}, {answer['took_ms']:.1f} ms")
     for item in answer["items"]:
         print(f"{item['rank']:3}  {item['score']:.4f}  {item['app_id']}")
@@ -42,4 +50,7 @@ def main(server: str, key: str | None) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1].rstrip("/"), sys.argv[2] if len(sys.argv) > 2 else None)
+    try:
+        main(Appshelf(sys.argv[1], sys.argv[2] if len(sys.argv) > 2 else None))
+    except Problem as problem:
+        sys.exit(str(problem))

@@ -11,7 +11,8 @@ import torch
 from model.crosses import Crosses
 from model.data.dataset import Dataset
 from model.data.examples import Examples, encode_with, history_for, rows_of
-from model.schema import FeatureSchema, FieldSpec, Kind, Source
+from model.data.history import History, audience_of
+from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 from model.transforms import Transform
 from model.vocabulary import Quantiles, Vocabulary
 
@@ -23,10 +24,11 @@ def fit(schema: FeatureSchema, dataset: Dataset) -> Transform:
     rows = rows_of(dataset, "train")
     history = history_for(dataset, rows)
     vocabularies = _vocabularies(schema, dataset, rows)
-    quantiles = _quantiles(schema, dataset, rows, history.uses)
+    quantiles = _quantiles(schema, dataset, rows, history)
     exact = [cross for cross in schema.crosses if cross.exact]
     unseen = {cross.name: np.empty(0, dtype=np.int64) for cross in exact}
-    transform = Transform(schema, vocabularies, quantiles, Crosses(schema, vocabularies, unseen))
+    crosses = Crosses(schema, vocabularies, unseen)
+    transform = Transform(schema, vocabularies, quantiles, crosses, audience_of(dataset))
     if not exact:
         return transform
     encoded = encode_with(transform, dataset, rows, history=history)
@@ -64,16 +66,15 @@ def _seen(column: pl.Series) -> Mapping[str | None, int]:
     return dict(zip(counts["value"].to_list(), counts["rows"].to_list(), strict=True))
 
 
-def _quantiles(
-    schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame, uses: npt.NDArray[np.float64]
-) -> dict[str, Quantiles]:
+def _quantiles(schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame, history: History) -> dict[str, Quantiles]:
     by_app = rows.select("app_id").join(dataset.apps, on="app_id", how="left")
+    statistics = {PairStatistic.USES: history.uses, PairStatistic.OTHERS: history.others}
     fitted = {}
     for field in schema.fields:
         if field.kind is not Kind.CONTINUOUS:
             continue
         frame = by_app if field.source is Source.APP else rows
-        values = uses if field.source is Source.PAIR else _floats(frame, field.name)
+        values = statistics[field.of] if field.of else _floats(frame, field.name)
         fitted[field.name] = Quantiles.fit(values, quantiles=field.quantiles)
     return fitted
 

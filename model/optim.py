@@ -92,12 +92,12 @@ class AdamRecipe(BaseModel):
     """Adam for all, with batch norm, dropout, L2 on the tables and a rate that decays when validation stalls."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
-    net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.5}
+    net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.3}
     decays: ClassVar[bool] = True
 
     rate: float = Field(1e-3, gt=0)
-    embedding_l2: float = Field(0.1, ge=0)
-    wide_l2: float = Field(0.1, ge=0)
+    embedding_l2: float = Field(1e-5, ge=0)
+    wide_l2: float = Field(1e-5, ge=0)
 
     def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
         """The optimizers of one training run."""

@@ -37,7 +37,8 @@ class Kind(StrEnum):
 class PairStatistic(StrEnum):
     """A number computed from the user's history and the candidate, the same way in training and in serving."""
 
-    USES = "uses"
+    USES = "uses"  # how often the user used the candidate before
+    OTHERS = "others"  # how many other users are known to use the candidate
 
 
 class FieldSpec(BaseModel):

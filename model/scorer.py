@@ -15,7 +15,7 @@ from model.batch import Side
 from model.bundle import Bundle
 from model.layers import Part
 from model.query import App, Query, categorical, continuous, multi
-from model.schema import FeatureSchema, FieldSpec, Kind, Source
+from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 from model.transforms import Transform
 from model.vocabulary import MISSING_ID, NULL_ID, UNKNOWN_ID
 from model.zoo import Net, build
@@ -63,7 +63,8 @@ class Scorer:
         part, keys = table.gather(torch.from_numpy(rows))
         empty = torch.empty((len(rows), 0))
         app = Side(empty.long(), empty, keys=keys)
-        pair = self.transform.pairs(request, app, _uses(query, table, rows))
+        ids = [table.ids[row] for row in rows.tolist()]
+        pair = self.transform.pairs(request, app, _pair_statistics(query, ids, self.transform.audience))
         logits = self.net.combine(self.net.request_part(request), part, pair)
         return torch.sigmoid(logits.double() + self.log_rate).numpy()
 
@@ -103,7 +104,11 @@ def _columns(fields: Sequence[FieldSpec], rows: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def _uses(query: Query, table: AppTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-    """(N,) how often the user used each candidate before."""
-    find = query.history.get
-    return np.fromiter((find(table.ids[row], 0) for row in rows.tolist()), dtype=np.float64, count=len(rows))
+def _pair_statistics(
+    query: Query, ids: Sequence[str], audience: Mapping[str, int]
+) -> Mapping[PairStatistic, npt.NDArray[np.float64]]:
+    """(N,) each: how often the user used each candidate, and how many others are known to use it."""
+    used, known = query.history.get, audience.get
+    uses = np.fromiter((used(app_id, 0) for app_id in ids), dtype=np.float64, count=len(ids))
+    users = np.fromiter((known(app_id, 0) for app_id in ids), dtype=np.float64, count=len(ids))
+    return {PairStatistic.USES: uses, PairStatistic.OTHERS: np.maximum(users - (uses > 0), 0)}

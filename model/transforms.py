@@ -13,7 +13,7 @@ from torch import Tensor
 
 from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
 from model.crosses import Crosses
-from model.schema import FeatureSchema, FieldSpec, Kind, Source
+from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 from model.vocabulary import MISSING_ID, Floats, Ids, Quantiles, Vocabulary
 
 Column = Sequence[Any] | Floats | pl.Series
@@ -22,12 +22,16 @@ REQUEST_SOURCES = (Source.USER, Source.CONTEXT, Source.HISTORY)
 
 @dataclass(frozen=True)
 class Transform:
-    """A schema with what was fitted to it: a vocabulary per id field, quantiles per continuous field, and crosses."""
+    """A schema with what was fitted to it: a vocabulary per id field, quantiles per continuous field, and crosses.
+
+    audience: how many users each app had when the log ended, what PairStatistic.OTHERS is served from.
+    """
 
     schema: FeatureSchema
     vocabularies: Mapping[str, Vocabulary]
     quantiles: Mapping[str, Quantiles]
     crosses: Crosses
+    audience: Mapping[str, int]
 
     def requests(self, columns: Mapping[str, Column], count: int) -> Side:
         """The request side of `count` rows from canonical columns by field name; an absent column is missing."""
@@ -37,10 +41,11 @@ class Transform:
         """The app side of `count` apps from canonical columns by field name; an absent column is missing."""
         return self._side(columns, count, (Source.APP,))
 
-    def pairs(self, request: Side, app: Side, uses: Floats) -> Pair:
-        """The pair of N candidates and either one request or N requests; uses: (N,), see PairStatistic.USES."""
+    def pairs(self, request: Side, app: Side, statistics: Mapping[PairStatistic, Floats]) -> Pair:
+        """The pair of N candidates and either one request or N requests; statistics: (N,) each."""
         fields = self.schema.of(Source.PAIR, kind=Kind.CONTINUOUS)
-        dense = self._dense({field.name: uses for field in fields}, len(app), fields)
+        columns: dict[str, Column] = {field.name: statistics[field.of] for field in fields if field.of}
+        dense = self._dense(columns, len(app), fields)
         return Pair(dense, self.crosses.between(request, app))
 
     @cached_property
@@ -56,7 +61,8 @@ class Transform:
         texts = {name: list(vocabulary.values) for name, vocabulary in self.vocabularies.items()}
         bounds = {name: list(quantiles.boundaries) for name, quantiles in self.quantiles.items()}
         arrays = {f"counts.{name}": vocabulary.counts for name, vocabulary in self.vocabularies.items()}
-        return {"vocabularies": texts, "quantiles": bounds}, arrays | self.crosses.to_arrays()
+        state = {"vocabularies": texts, "quantiles": bounds, "audience": dict(self.audience)}
+        return state, arrays | self.crosses.to_arrays()
 
     @classmethod
     def from_state(
@@ -68,7 +74,8 @@ class Transform:
             for name, values in texts["vocabularies"].items()
         }
         quantiles = {name: Quantiles(tuple(bounds)) for name, bounds in texts["quantiles"].items()}
-        return cls(schema, vocabularies, quantiles, Crosses.from_arrays(schema, vocabularies, arrays))
+        crosses = Crosses.from_arrays(schema, vocabularies, arrays)
+        return cls(schema, vocabularies, quantiles, crosses, texts["audience"])
 
     def _side(self, columns: Mapping[str, Column], count: int, sources: tuple[Source, ...]) -> Side:
         categorical = self.schema.of(*sources, kind=Kind.CATEGORICAL)

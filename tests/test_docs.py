@@ -147,3 +147,11 @@ def test_the_lock_holds_every_dependency() -> None:
     pinned = re.findall(r"^([\w.-]+)==", (ROOT / "requirements.lock").read_text(encoding="utf-8"), re.MULTILINE)
     normal = {name.lower().replace("_", "-") for name in pinned}
     assert {name.lower().replace("_", "-") for name in wanted} <= normal
+
+
+@pytest.mark.e2e
+def test_the_example_client_prints_ten_apps(home: Path) -> None:
+    client = [sys.executable, str(ROOT / "examples" / "client.py")]
+    with running(home) as server:
+        printed = subprocess.run([*client, server.url], capture_output=True, text=True, check=True).stdout
+    assert len(re.findall(r"^ +\d+  0\.\d{4}  com\.app\d\d$", printed, re.MULTILINE)) == 10

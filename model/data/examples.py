@@ -1,5 +1,6 @@
 """Rows of a dataset encoded once and cut into batches: what training and evaluation run over."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,7 +12,7 @@ from torch import Tensor
 from model.batch import Batch, Side
 from model.data.dataset import Dataset
 from model.data.history import History, history_of
-from model.schema import FeatureSchema, Kind, Source
+from model.schema import FeatureSchema, Kind, PairStatistic, Source
 from model.transforms import Transform
 
 
@@ -23,7 +24,7 @@ class Examples:
     requests: Side
     apps: Side
     app_rows: Tensor
-    uses: npt.NDArray[np.float64]
+    statistics: Mapping[PairStatistic, npt.NDArray[np.float64]]
     label: Tensor
     weight: Tensor
 
@@ -34,7 +35,8 @@ class Examples:
         """The examples at `rows` (R,) int64, crosses and all."""
         request = self.transform.crosses.within(self.requests.select(rows), request=True)
         app = self.apps.select(self.app_rows[rows])
-        pair = self.transform.pairs(request, app, self.uses[rows.numpy()])
+        places = rows.numpy()
+        pair = self.transform.pairs(request, app, {name: values[places] for name, values in self.statistics.items()})
         return Batch(request, app, pair, self.label[rows], self.weight[rows])
 
 
@@ -70,6 +72,7 @@ def encode_with(transform: Transform, dataset: Dataset, rows: pl.DataFrame, *, h
     place = pl.Series(np.arange(len(dataset.apps), dtype=np.int64))
     app_rows = rows["app_id"].replace_strict(dataset.apps["app_id"], place, return_dtype=pl.Int64).to_numpy()
     label = torch.from_numpy(rows["label"].cast(pl.Float32).to_numpy().copy())
+    statistics = {PairStatistic.USES: history.uses, PairStatistic.OTHERS: history.others}
     return Examples(
-        transform, requests, apps, torch.from_numpy(app_rows.copy()), history.uses, label, torch.ones_like(label)
+        transform, requests, apps, torch.from_numpy(app_rows.copy()), statistics, label, torch.ones_like(label)
     )

@@ -48,7 +48,10 @@ def schema() -> FeatureSchema:
             FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI),
             *(_field(name, Source.APP) for name in ("app_id", *METADATA, "cost")),
             FieldSpec(name="rating", source=Source.APP, kind=Kind.CONTINUOUS),
-            FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES),
+            FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES, quantiles=50),
+            FieldSpec(
+                name="other_users", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.OTHERS, quantiles=50
+            ),
         ),
         crosses=(
             CrossSpec(fields=("installed", "app_id"), bits=20),

@@ -2,10 +2,12 @@
 
 Where the log has time, a row knows all strictly earlier events. Where it has none, it knows all of the training
 log's events but its own: one event is left out, not one app, so an app the user used at other times stays.
+Of other users a row knows how many have the app: who asks never counts, so no row can see its own label there.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 
 import numpy as np
 import numpy.typing as npt
@@ -14,29 +16,41 @@ import polars as pl
 from model.data.dataset import Dataset
 
 ROWS_AT_ONCE = 50_000
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
 class History:
-    """What B rows know. installed: a list of app ids a row, most used first; uses: (B,) earlier events with its app."""
+    """What B rows know.
+
+    installed: a list of app ids a row, most used first; uses: (B,) earlier events of the row's user with its app;
+    others: (B,) other users known to use its app.
+    """
 
     installed: pl.Series
     uses: npt.NDArray[np.float64]
+    others: npt.NDArray[np.float64]
 
 
 def history_of(dataset: Dataset, rows: pl.DataFrame, *, max_values: int) -> History:
     """The history of each of `rows` (columns of dataset.examples, plus their split), at most `max_values` apps each."""
     events = _events(dataset)
-    parts = [_known_before(part, events, dataset.facts.timed) for part in _cut(rows)]
-    counts = pl.concat(parts)
+    counts = pl.concat([_known_before(part, events, dataset.facts.timed) for part in _cut(rows)])
     own = counts.filter(pl.col("app_id") == pl.col("own_app")).select("row", "count")
     uses = np.zeros(len(rows))
     uses[own["row"].to_numpy()] = own["count"].to_numpy()
+    others = _audience_before(rows, events, dataset.facts.timed) - _is_in_audience(rows, uses, dataset.facts.timed)
     ordered = counts.sort(["row", "count", "app_id"], descending=[False, True, False])
     lists = ordered.group_by("row", maintain_order=True).agg(pl.col("app_id").head(max_values))
     every = pl.DataFrame({"row": np.arange(len(rows), dtype=np.uint32)})
     installed = every.join(lists, on="row", how="left", maintain_order="left")["app_id"]
-    return History(installed.fill_null(pl.Series([[]], dtype=pl.List(pl.String))), uses)
+    return History(installed.fill_null(pl.Series([[]], dtype=pl.List(pl.String))), uses, others)
+
+
+def audience_of(dataset: Dataset) -> dict[str, int]:
+    """How many users are known to use each app by the end of the log; of a log without time, of its training split."""
+    users = _events(dataset).select("user_id", "app_id").unique().group_by("app_id").len("users").sort("app_id")
+    return dict(zip(users["app_id"].to_list(), users["users"].to_list(), strict=True))
 
 
 def _events(dataset: Dataset) -> pl.DataFrame:
@@ -70,3 +84,21 @@ def _known_before(rows: pl.DataFrame, events: pl.DataFrame, timed: bool) -> pl.D
     own = (pl.col("is_event") & (pl.col("app_id") == pl.col("own_app"))).cast(pl.UInt32)
     left = known.with_columns((pl.col("count") - own).alias("count")).filter(pl.col("count") > 0)
     return left.select("row", "own_app", "app_id", "count")
+
+
+def _audience_before(rows: pl.DataFrame, events: pl.DataFrame, timed: bool) -> npt.NDArray[np.float64]:
+    """(B,) users known to use each row's app, the row's own among them."""
+    if not timed:
+        users = events.group_by("app_id").len("users")
+        return rows.join(users, on="app_id", how="left", maintain_order="left")["users"].fill_null(0).to_numpy() * 1.0
+    first = events.group_by("user_id", "app_id").agg(pl.col("at").fill_null(LONG_AGO).min()).sort("at")
+    grown = first.select("app_id", "at", users=pl.int_range(1, pl.len() + 1).over("app_id"))
+    asked = rows.select("app_id", "at").with_row_index("row").sort("at")
+    found = asked.join_asof(grown, on="at", by="app_id", allow_exact_matches=False, check_sortedness=False)
+    return found.sort("row")["users"].fill_null(0).to_numpy() * 1.0
+
+
+def _is_in_audience(rows: pl.DataFrame, uses: npt.NDArray[np.float64], timed: bool) -> npt.NDArray[np.bool_]:
+    """(B,) whether the row's own user is counted in its app's audience: by earlier use, or by the row's own event."""
+    is_event = ((rows["label"] == 1) & (rows["split"] == "train")).to_numpy()
+    return (uses > 0) if timed else (uses > 0) | is_event

@@ -48,7 +48,7 @@ def small_transform(schema: FeatureSchema) -> Transform:
         "country": Vocabulary.fit("country", {"PT": 5, "GR": 3}, min_count=1),
         "app_id": Vocabulary.fit("app_id", {"com.a": 4, "com.b": 4}, min_count=1),
     }
-    return Transform(schema, vocabularies, {"price": Quantiles((0.1, 1 / 3))}, Crosses(schema, vocabularies, {}))
+    return Transform(schema, vocabularies, {"price": Quantiles((0.1, 1 / 3))}, Crosses(schema, vocabularies, {}), {})
 
 
 def small_bundle(version: str = VERSION) -> Bundle:

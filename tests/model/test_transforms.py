@@ -7,8 +7,9 @@ from model.batch import Bag
 from model.data.examples import encode, rows_of
 from model.fitting import fit
 from model.query import NULL
+from model.schema import PairStatistic
 from model.transforms import Transform
-from model.vocabulary import MISSING_ID, NULL_ID, UNKNOWN_ID
+from model.vocabulary import MISSING_ID, NULL_ID, UNKNOWN_ID, Floats
 from tests.model.test_batch import lists_of
 from tests.model.worlds import APPS, SCHEMA, dataset
 
@@ -20,6 +21,10 @@ ROWS = [
     {"user_id": "u", "app_id": "a", "label": 1, "age": 40.0, "daytime": "noon"},
     {"user_id": "w", "app_id": "d", "label": 1, "age": 40.0, "daytime": "dusk", "split": "gate"},
 ]
+
+
+def statistics(count: int) -> dict[PairStatistic, Floats]:
+    return {PairStatistic.USES: np.arange(float(count)), PairStatistic.OTHERS: np.arange(float(count))[::-1]}
 
 
 @pytest.fixture(scope="module")
@@ -73,7 +78,7 @@ def test_a_cross_row_depends_on_both_of_its_values(transform: Transform) -> None
     request = transform.requests({"user_id": ["u"], "daytime": ["noon"], "installed": [["a", "b"]]}, 1)
     apps = transform.apps({"app_id": ["a", "b", "a"]}, 3)
 
-    installed, daytime, _ = transform.pairs(request, apps, np.zeros(3)).crosses
+    installed, daytime, _ = transform.pairs(request, apps, statistics(3)).crosses
 
     first, second, third = lists_of(installed)
     assert first == third
@@ -86,8 +91,8 @@ def test_one_request_against_many_apps_gives_the_rows_of_the_pairs_written_out(t
     repeated = request.select(torch.zeros(4, dtype=torch.int64))
     apps = transform.apps({"app_id": ["a", "b", "c", "d"]}, 4)
 
-    once = transform.pairs(request, apps, np.arange(4.0))
-    written_out = transform.pairs(repeated, apps, np.arange(4.0))
+    once = transform.pairs(request, apps, statistics(4))
+    written_out = transform.pairs(repeated, apps, statistics(4))
 
     assert [lists_of(bag) for bag in once.crosses] == [lists_of(bag) for bag in written_out.crosses]
     assert torch.equal(once.dense, written_out.dense)

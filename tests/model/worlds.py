@@ -20,6 +20,7 @@ SCHEMA = FeatureSchema.model_validate(
             {"name": "tags", "source": "app", "kind": "multi"},
             {"name": "rating", "source": "app", "kind": "continuous", "quantiles": 5},
             {"name": "own_uses", "source": "pair", "kind": "continuous", "of": "uses"},
+            {"name": "other_users", "source": "pair", "kind": "continuous", "of": "others"},
         ],
         "crosses": [
             {"fields": ["installed", "app_id"], "bits": 10},

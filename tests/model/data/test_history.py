@@ -1,7 +1,7 @@
 import numpy as np
 
 from model.data.dataset import Dataset
-from model.data.history import History, history_of
+from model.data.history import History, audience_of, history_of
 from tests.model.worlds import dataset
 
 
@@ -57,6 +57,21 @@ def test_with_time_a_row_knows_strictly_earlier_events_only() -> None:
     assert known.uses.tolist() == [0, 0, 1, 1]
 
 
+def test_other_users_of_an_app_are_counted_once_each_and_the_asking_user_never() -> None:
+    events = [("u", "a"), ("v", "a"), ("v", "a"), ("w", "a"), ("w", "b")]
+    data = dataset([{"user_id": user, "app_id": app, "label": 1} for user, app in events])
+
+    assert history(data).others.tolist() == [2, 2, 2, 2, 0]
+    assert audience_of(data) == {"a": 3, "b": 1}
+
+
+def test_with_time_only_users_who_came_before_are_counted() -> None:
+    times = [("u", 1), ("v", 2), ("w", 2), ("x", 3)]
+    data = dataset([{"user_id": user, "app_id": "a", "label": 1, "at": at} for user, at in times], timed=True)
+
+    assert history(data).others.tolist() == [0, 1, 1, 3]
+
+
 def test_the_most_used_apps_are_kept_where_there_are_too_many() -> None:
     rows = [{"user_id": "u", "app_id": app, "label": 1} for app in "abbccc"]
     data = dataset([*rows, {"user_id": "u", "app_id": "d", "label": 0}])
@@ -84,6 +99,7 @@ def test_it_equals_a_naive_loop_on_random_logs() -> None:
             expected = _naive(rows, place, timed)
             assert set(known.installed[place].to_list()) == set(expected)
             assert known.uses[place] == expected.get(str(row["app_id"]), 0)
+            assert known.others[place] == _naive_others(rows, place, timed)
 
 
 def _naive(rows: list[dict[str, object]], place: int, timed: bool) -> dict[str, int]:
@@ -93,3 +109,13 @@ def _naive(rows: list[dict[str, object]], place: int, timed: bool) -> dict[str, 
         if row["user_id"] == asked["user_id"] and row["label"] == 1 and earlier:
             counts[str(row["app_id"])] = counts.get(str(row["app_id"]), 0) + 1
     return counts
+
+
+def _naive_others(rows: list[dict[str, object]], place: int, timed: bool) -> int:
+    asked = rows[place]
+    known = [row for row in rows if row["label"] == 1 and row["app_id"] == asked["app_id"]]
+    if timed:
+        known = [row for row in known if row["at"] < asked["at"]]  # type: ignore[operator]  # ints
+    else:
+        known = [row for row in known if row["split"] == "train"]
+    return len({row["user_id"] for row in known} - {asked["user_id"]})
