@@ -53,6 +53,6 @@ def main() -> None:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     try:
         application(os.environ)()
-    except ServiceError as error:
+    except (ServiceError, OSError) as error:  # the latter says which file and why, as on a full disk
         typer.echo(f"appshelf: {error}", err=True)
         sys.exit(REFUSED)

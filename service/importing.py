@@ -17,6 +17,7 @@ from model.data.readers import Format, read_log
 from model.data.report import ImportRefused, ImportReport
 from model.query import NULL, Value
 from model.schema import FeatureSchema, Source, read_schema
+from service.errors import HomeUnusable
 from service.home import Home
 from service.store.ports import AppRecord, FeatureStore, UserRecord
 
@@ -68,9 +69,13 @@ def format_of(path: Path) -> Format:
 def keep(dataset: Dataset, home: Home, features: FeatureStore) -> None:
     """Write the dataset into the home, and its apps and users with their histories into the store.
 
-    Putting the same again changes nothing, so an import that was cut short is mended by running it again.
+    Putting the same again changes nothing, so an import that was cut short is mended by running it again. Raises
+    HomeUnusable where the dataset cannot be written (a full disk); what the home held before then stands.
     """
-    write(dataset, home.data)
+    try:
+        write(dataset, home.data)
+    except (OSError, pl.exceptions.PolarsError) as error:
+        raise HomeUnusable(home.root, str(error)) from error
     for apps in dataset.apps.iter_slices(RECORDS_AT_ONCE):
         features.put_apps(app_records(apps, dataset.schema))
     histories = user_histories(dataset)

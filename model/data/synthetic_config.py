@@ -19,23 +19,23 @@ class SyntheticConfig(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     users: int = Field(2_000, ge=20, description="users at the log's end")
-    apps: int = Field(600, ge=40, description="apps at the log's end")
-    days: int = Field(14, ge=3, description="days of the log; the last is the gate's, the one before stops training")
-    impressions: int = Field(240_000, ge=1_000, description="rows of the log, to the nearest visit of each step")
+    apps: int = Field(500, ge=40, description="apps at the log's end")
+    days: int = Field(14, ge=3, description="days of the log; the last stop training and judge it")
+    impressions: int = Field(300_000, ge=1_000, description="rows of the log, to the nearest visits of each step")
     shelf: int = Field(10, ge=1, le=20, description="apps shown in one visit")
     seed: int = Field(0, ge=0)
     start: AwareDatetime = Field(datetime(2026, 1, 5, tzinfo=UTC), description="first moment of the log")
 
-    install_rate: float = Field(0.15, gt=0, lt=1, description="share of installs aimed at")
+    install_rate: float = Field(0.15, gt=0, lt=0.5, description="share of installs among impressions, about")
     popularity: float = Field(0.6, ge=0, description="effect of the app itself")
-    activity: float = Field(0.5, ge=0, description="effect of the user's own readiness to install")
-    crossed: float = Field(2.0, ge=0, description="size of one crossed effect, where there is one")
-    crossed_share: float = Field(0.2, ge=0, le=1, description="share of the head's pairs that carry an effect")
-    head: int = Field(40, ge=1, description="most shown apps, among which the crossed effects lie")
-    low_rank: float = Field(1.2, ge=0, description="effect of user taste on app vector")
-    rank: int = Field(4, ge=1, description="dimensions of taste")
-    smooth: float = Field(0.5, ge=0, description="effect of rating, price and spending together")
-    context: float = Field(0.4, ge=0, description="effect of the daytime on a category, and of the weekend")
+    activity: float = Field(0.3, ge=0, description="effect of how often the user visits")
+    crossed: float = Field(2.5, ge=0, description="size of one crossed effect, where there is one")
+    crossed_share: float = Field(0.12, ge=0, le=1, description="share of the head's pairs that carry an effect")
+    head: int = Field(25, ge=1, description="most shown apps, among which the crossed effects lie")
+    low_rank: float = Field(2.0, ge=0, description="effect of the user's taste on the app's vector")
+    rank: int = Field(3, ge=1, description="dimensions of taste")
+    smooth: float = Field(0.4, ge=0, description="effect of rating, price, spending and size together")
+    context: float = Field(0.2, ge=0, description="effect of the daytime, and of the weekend, on a category")
     position: float = Field(0.15, ge=0, description="examination at position k is k to the power of minus this")
     drift: float = Field(0.02, ge=0, description="standard deviation of one day's step of popularity and of taste")
     arriving: float = Field(0.1, ge=0, lt=1, description="share of users, and of apps, that arrive after the first day")
@@ -54,10 +54,11 @@ class SyntheticConfig(BaseModel):
     @property
     def intercept(self) -> float:
         """The logit at which a sum of these effects averages to `install_rate` (MacKay 1992, probit approximation)."""
-        shown = self.crossed**2 * self.crossed_share
-        variance = self.popularity**2 + self.activity**2 + self.low_rank**2 + self.smooth**2 + self.context**2 + shown
-        rate = math.log(self.install_rate / (1 - self.install_rate))
-        return rate * math.sqrt(1 + math.pi * variance / 8)
+        effects = (self.popularity, self.activity, self.low_rank, self.smooth, self.context)
+        variance = sum(effect**2 for effect in effects) + self.crossed**2 * self.crossed_share
+        examined = sum(place**-self.position for place in range(1, self.shelf + 1)) / self.shelf
+        rate = self.install_rate / examined
+        return math.log(rate / (1 - rate)) * math.sqrt(1 + math.pi * variance / 8)
 
     @classmethod
     def small(cls, seed: int = 0) -> Self:

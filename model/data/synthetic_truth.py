@@ -14,11 +14,27 @@ Ints = NDArray[np.int64]
 COUNTRIES = ("BR", "DE", "IN", "JP", "NG", "PT", "SE", "US")
 AGE_GROUPS = ("13-17", "18-24", "25-34", "35-49", "50-64", "65+", None)
 DEVICES = ("phone", "tablet", "television", None)
-CATEGORIES = tuple(["books", "business", "education", "finance", "games", "health", "maps", "music", "news", "photo", "shopping", "travel"])
+CATEGORIES = tuple(
+    [
+        "books",
+        "business",
+        "education",
+        "finance",
+        "games",
+        "health",
+        "maps",
+        "music",
+        "news",
+        "photo",
+        "shopping",
+        "travel",
+    ]
+)
 TAGS = tuple(f"tag{number:02}" for number in range(12))
 TAGS_PER_APP = 3
 APPS_PER_DEVELOPER = 20
 TYPICAL_VISITS = 20.0
+TYPICAL_BURDEN = 0.6
 HISTORY_WEIGHT = 1.5
 
 
@@ -107,7 +123,7 @@ class Rows:
     def _smooth(self, truth: Truth) -> Floats:
         apps, spend = truth.apps, truth.users.spend[self.user]
         quality = np.tanh(np.nan_to_num((apps.rating[self.app] - 4.0) / 0.5, nan=-0.5))
-        burden = np.log1p(apps.price[self.app]) * (1.5 - spend / (spend + 10.0))
+        burden = np.log1p(apps.price[self.app]) * (1.5 - spend / (spend + 10.0)) - TYPICAL_BURDEN
         weight = self.mobile * np.tanh(np.log(apps.size_mb[self.app] / 50.0))
         return truth.config.smooth * (quality - burden - weight)
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from service.commands.session import opened, refusals
-from service.commands.terminal import AsJson, print_json, say
+from service.commands.terminal import AsJson, print_json, say, working
 
 if TYPE_CHECKING:
     from service.importing import Imported
@@ -59,7 +59,7 @@ def import_log(
     """Import a log: check it row by row, keep the good rows for training, put its apps and users into the store."""
     from service.importing import keep, keep_report, read_import
 
-    with opened(context) as container:
+    with opened(context) as container, working(f"importing {path}"):
         imported = read_import(log_format, path, schema=schema)
         keep(imported.dataset, container.home, container.features)
         report_file = keep_report(imported.report, container.home)

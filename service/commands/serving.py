@@ -5,8 +5,8 @@ from typing import Annotated
 
 import typer
 
-from service.commands.session import Refusal, note_of, opened
-from service.commands.terminal import say, training_progress
+from service.commands.session import Refusal, note_of, opened, settings_of
+from service.commands.terminal import say, training_progress, working
 from service.home import Home
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; APPSHELF_HOST unless given.")]
@@ -18,8 +18,7 @@ def serve(context: typer.Context, *, host: Host = None, port: Port = None, worke
     """Serve the live version until Ctrl-C; a later promote is taken over without a restart."""
     from service.serve import serve as run
 
-    given = {"APPSHELF_HOST": host, "APPSHELF_PORT": port, "APPSHELF_WORKERS": workers}
-    context.obj.update({name: str(value) for name, value in given.items() if value is not None})
+    set_address(context, host=host, port=port, workers=workers)
     run(context.obj, announce=say)
 
 
@@ -28,13 +27,24 @@ def demo(context: typer.Context, *, host: Host = None, port: Port = None, worker
 
     A home that has a live version is served as it is.
     """
+    from service.serve import listen
+    from service.serve import serve as run
+
+    set_address(context, host=host, port=port, workers=workers)
+    listen(settings_of(context)).close()  # an address in use is better known before the training than after it
     with opened(context) as container:
         live = container.registry.live()
     if live:
         say(f"serving version {live}, which is live already")
     else:
         prepare_demo(context)
-    serve(context, host=host, port=port, workers=workers)
+    run(context.obj, announce=say)
+
+
+def set_address(context: typer.Context, *, host: str | None, port: int | None, workers: int | None) -> None:
+    """Put what was given into the environment, which the workers inherit."""
+    given = {"APPSHELF_HOST": host, "APPSHELF_PORT": port, "APPSHELF_WORKERS": workers}
+    context.obj.update({name: str(value) for name, value in given.items() if value is not None})
 
 
 def refuse_foreign(home: Home) -> None:
@@ -56,11 +66,11 @@ def prepare_demo(context: typer.Context) -> None:
 
     with opened(context) as container:
         refuse_foreign(container.home)
-        say("making a synthetic app store")
-        made, _ = dataset(SyntheticConfig.demo())
-        keep(made, container.home, container.features)
+        with working("making a synthetic app store"):
+            made, _ = dataset(SyntheticConfig.demo())
+            keep(made, container.home, container.features)
         say(f"training on {made.facts.counts['train']} of its impressions")
         with training_progress() as progress:
             version = train_version(container, TrainConfig(), token=secrets.token_hex(3), progress=progress)
-        say(f"judging {version} against popularity, then promoting it")
-        promote_version(container, version, note=note_of(context, why="demo"))
+        with working(f"judging {version} against popularity, then promoting it"):
+            promote_version(container, version, note=note_of(context, why="demo"))

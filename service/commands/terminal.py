@@ -38,6 +38,18 @@ def say(line: str) -> None:
     typer.echo(line, err=True)
 
 
+@contextmanager
+def working(what: str) -> Iterator[None]:
+    """Say what takes a while: beside a spinner on a terminal, as a line elsewhere."""
+    console = Console(stderr=True, markup=False)
+    if console.is_terminal:
+        with console.status(what):
+            yield
+    else:
+        say(what)
+        yield
+
+
 def print_checks(checks: "Sequence[Check]") -> None:
     """A gate report's lines."""
     rows = [(check.outcome, check.name, check.observed, check.limit, check.detail) for check in checks]

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from service.commands.session import Refusal, note_of, opened
-from service.commands.terminal import AsJson, print_checks, print_json, print_table, say, training_progress
+from service.commands.terminal import AsJson, print_checks, print_json, print_table, say, training_progress, working
 
 if TYPE_CHECKING:
     from model.training import TrainConfig
@@ -70,7 +70,9 @@ def gate(context: typer.Context, version: Version, *, as_json: AsJson = False) -
     from service.lifecycle import gate_version
 
     with opened(context) as container:
-        report = gate_version(container, version)
+        container.registry.get(version)
+        with working(f"judging {version}"):
+            report = gate_version(container, version)
     if as_json:
         print_json(json.loads(report.to_json()) | {"passed": report.passed})
     else:
@@ -95,7 +97,10 @@ def promote(
 
     with opened(context) as container:
         note = note_of(context, why=reason, force=force)
-        print_rollout(promote_version(container, version, note=note), as_json=as_json)
+        chosen = container.registry.get(version).version if version else container.registry.newest_passed()
+        with working(f"judging and promoting {chosen}"):
+            result = promote_version(container, chosen, note=note)
+    print_rollout(result, as_json=as_json)
 
 
 def rollback(context: typer.Context, *, reason: Reason = "", as_json: AsJson = False) -> None:
@@ -103,7 +108,11 @@ def rollback(context: typer.Context, *, reason: Reason = "", as_json: AsJson = F
     from service.lifecycle import roll_back
 
     with opened(context) as container:
-        print_rollout(roll_back(container, note=note_of(context, why=reason)), as_json=as_json)
+        note = note_of(context, why=reason)
+        before = container.registry.previous_live()
+        with working(f"going back to {before}"):
+            result = roll_back(container, note=note)
+    print_rollout(result, as_json=as_json)
 
 
 def print_rollout(result: "RolloutResult", *, as_json: bool) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import socket
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -82,6 +83,16 @@ def test_an_import_tells_what_was_good_and_what_will_be_learned_from(log: Path, 
 def test_an_import_counts_its_faults_as_json(log: Path, tmp_path: Path) -> None:
     result = run_on(tmp_path / "home")("import", "parquet", str(log), "--json")
     assert json.loads(result.stdout)["fault_count"] == 0
+
+
+def test_on_a_terminal_training_shows_a_bar(log: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = run_on(tmp_path / "home")
+    run("import", "parquet", str(log))
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    shown = run("train", "--config", str(log / "training.yaml"), "--epochs", "2").stderr
+    assert "epoch 2/2" in shown
+    assert "━" in shown
+    assert "epoch 1/2: loss" not in shown
 
 
 def test_a_draft_is_printed_and_can_be_imported_with(log: Path, tmp_path: Path) -> None:
@@ -187,7 +198,14 @@ def test_settings_that_a_server_would_refuse_are_named(run: Run) -> None:
 def test_a_demo_does_not_write_over_imported_data(tmp_path: Path, log: Path) -> None:
     run = run_on(tmp_path / "home")
     run("import", "parquet", str(log))
-    assert "holds data of parquet" in refusal(run("demo"))
+    assert "holds data of parquet" in refusal(run("demo", "--port", "0"))
+
+
+def test_a_demo_finds_its_address_taken_before_it_trains(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        refused = refusal(run_on(tmp_path / "home")("demo", "--port", str(taken.getsockname()[1])))
+    assert "cannot listen" in refused
+    assert not (tmp_path / "home").exists()
 
 
 def test_wrong_usage_exits_with_2(run: Run) -> None:

@@ -1,5 +1,6 @@
 """Importing a log into a home."""
 
+import errno
 import json
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from model.data.dataset import read
 from model.data.report import ImportRefused
 from model.query import NULL
 from model.schema import SchemaError, Source, parse_schema
+from service.errors import HomeUnusable
 from service.home import Home
 from service.importing import draft_schema, keep, keep_report, raw_values, read_import
 from service.store.sqlite import Database
@@ -88,6 +90,21 @@ def test_importing_twice_changes_nothing_in_the_store(log: Path, home: Home, fea
     sequence = features.apps_since(0).sequence
     keep(dataset, home, features)
     assert features.apps_since(0).sequence == sequence
+
+
+def test_a_dataset_that_cannot_be_written_leaves_the_one_before(
+    log: Path, home: Home, features: SqliteFeatureStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dataset = read_import("jsonl", log, schema=None).dataset
+    keep(dataset, home, features)
+    monkeypatch.setattr(pl.DataFrame, "write_parquet", full_disk)
+    with pytest.raises(HomeUnusable, match="No space left"):
+        keep(dataset, home, features)
+    assert read(home.data).facts == dataset.facts
+
+
+def full_disk(*_: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
 
 
 def test_the_schema_given_goes_before_the_one_beside_the_log(log: Path, tmp_path: Path) -> None:
