@@ -45,7 +45,7 @@ def schema() -> FeatureSchema:
         fields=(
             _field("user_id", Source.USER),
             *(_field(name, Source.CONTEXT) for name in CONTEXT),
-            FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI),
+            FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI, max_values=200),
             *(_field(name, Source.APP) for name in ("app_id", *METADATA, "cost")),
             FieldSpec(name="rating", source=Source.APP, kind=Kind.CONTINUOUS),
             FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES, quantiles=50),
@@ -54,7 +54,8 @@ def schema() -> FeatureSchema:
             ),
         ),
         crosses=(
-            CrossSpec(fields=("installed", "app_id"), bits=20),
+            *(CrossSpec(fields=("installed", name), bits=20) for name in ("app_id", "category", "developer")),
+            *(CrossSpec(fields=("user_id", name), bits=20) for name in ("category", "developer")),
             *(CrossSpec(fields=(name, "app_id")) for name in crossed),
         ),
         log=LogSpec(user="user", split="split"),
