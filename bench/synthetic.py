@@ -11,9 +11,8 @@ import json
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -69,12 +68,12 @@ class Judged:
     label: Floats
     scores: dict[str, Floats]
 
-    def score(self, name: str, **measured: Any) -> Score:
-        """One line of the table."""
+    def score(self, name: str) -> Score:
+        """How well the scores of that name order the rows."""
         low, high = (auc(self.label, self.scores[bound]) for bound in ("popularity", "oracle"))
         mine = auc(self.label, self.scores[name])
         share = (mine - low) / (high - low)
-        return Score(name, mine, log_loss(self.label, self.scores[name]), share, **measured)
+        return Score(name, mine, log_loss(self.label, self.scores[name]), share)
 
     def difference(self, a: str, b: str) -> Interval:
         """The interval of a's AUC minus b's, over the same drawn rows."""
@@ -101,7 +100,8 @@ def run(made: Dataset, truth: Floats, *, seed: int) -> tuple[list[Score], dict[s
         result = train(config.model_copy(update={"seed": seed}), made, progress=_tell(name))
         took_s = time.perf_counter() - began
         judged.scores[name] = probabilities(result.net, encode(result.transform, made, rows))
-        table.append(judged.score(name, kept=kept_share(result), epochs=len(result.history), took_s=took_s))
+        kept, epochs = kept_share(result), len(result.history)
+        table.append(replace(judged.score(name), kept=kept, epochs=epochs, took_s=took_s))
     return table, {f"{a} over {b}": judged.difference(a, b) for a, b in COMPARED}
 
 

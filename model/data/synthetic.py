@@ -1,7 +1,7 @@
 """A synthetic app store: a log of any size whose every row's true install probability is known."""
 
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, time, timedelta
 
 import numpy as np
 import polars as pl
@@ -24,8 +24,8 @@ class World:
 
     events: user_id, app_id, at, request_id, position, daytime, weekday, network, kind ("install" or "skip");
     apps: app_id, category, developer, tags, price, rating, size_mb, available, countries;
-    users: user_id, country, age_group, device, spend, installed (before the log);
-    probability: (B,) true install probability of each event; terms: the named parts of its logit, without the intercept.
+    users: user_id, country, age_group, device, spend, visits (a month), installed (before the log);
+    probability: (B,) true install probability of each event; terms: the named parts of its logit but the intercept.
     """
 
     truth: Truth
@@ -56,16 +56,16 @@ def schema() -> FeatureSchema:
     user = [_field(name, Source.USER) for name in ("country", "age_group", "device")]
     context = [_field(name, Source.CONTEXT) for name in ("daytime", "weekday", "network")]
     app = [_field(name, Source.APP) for name in ("app_id", "category", "developer")]
-    numbers = [_field(name, Source.APP, Kind.CONTINUOUS) for name in ("price", "rating", "size_mb")]
+    numbers = [_field(name, Source.APP, kind=Kind.CONTINUOUS) for name in ("price", "rating", "size_mb")]
     return FeatureSchema(
         fields=(
             *user,
-            _field("spend", Source.USER, Kind.CONTINUOUS),
-            _field("visits", Source.USER, Kind.CONTINUOUS),
+            _field("spend", Source.USER, kind=Kind.CONTINUOUS),
+            _field("visits", Source.USER, kind=Kind.CONTINUOUS),
             *context,
             FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI, max_values=100),
             *app,
-            _field("tags", Source.APP, Kind.MULTI),
+            _field("tags", Source.APP, kind=Kind.MULTI),
             *numbers,
         ),
         crosses=(
@@ -86,7 +86,7 @@ def dataset(config: SyntheticConfig) -> tuple[Dataset, Floats]:
 
 
 def _split(config: SyntheticConfig) -> pl.Expr:
-    day = (pl.col("at") - config.start).dt.total_days()
+    day = (pl.col("at").dt.date() - config.start).dt.total_days()
     held = max(1, config.days // 10)
     late = pl.when(day >= config.days - held).then(pl.lit("gate"))
     return late.when(day >= config.days - 2 * held).then(pl.lit("stop")).otherwise(pl.lit("train"))
@@ -94,20 +94,20 @@ def _split(config: SyntheticConfig) -> pl.Expr:
 
 def _facts(examples: pl.DataFrame) -> Facts:
     by_split = examples.group_by("split", maintain_order=True).agg(pl.len(), pl.col("label").sum())
-    counts = {}
+    counts: dict[str, int] = {}
     for split, rows, positives in by_split.iter_rows():
         counts |= {split: rows, f"{split}_positive": positives}
     window = (examples["at"][0].isoformat(), examples["at"][-1].isoformat())
     return Facts("synthetic", timed=True, sampling_rate=1.0, negatives="logged", window=window, counts=counts)
 
 
-def _field(name: str, source: Source, kind: Kind = Kind.CATEGORICAL) -> FieldSpec:
+def _field(name: str, source: Source, *, kind: Kind = Kind.CATEGORICAL) -> FieldSpec:
     return FieldSpec(name=name, source=source, kind=kind)
 
 
 def _events(truth: Truth, step: Step, rng: np.random.Generator) -> pl.DataFrame:
     rows, number = step.rows, step.rows.day * len(DAYTIMES) + step.rows.daytime
-    begins = truth.config.start + timedelta(seconds=number * SECONDS_PER_STEP)
+    begins = datetime.combine(truth.config.start, time(), tzinfo=UTC) + timedelta(seconds=number * SECONDS_PER_STEP)
     late = rng.integers(SECONDS_PER_STEP * 1_000_000, size=truth.config.users)[rows.user]
     return pl.DataFrame({"late": late, "visit": step.visit, "position": rows.position}).select(
         _user_names(truth).gather(rows.user).alias("user_id"),

@@ -1,10 +1,10 @@
 """How large a synthetic app store is and how strong each known effect in it."""
 
 import math
-from datetime import UTC, datetime
+from datetime import date
 from typing import Self
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 DAYTIMES = ("night", "morning", "afternoon", "evening")
 """The four steps of a day; a user visits at most once in each, so a visit's history is all that happened earlier."""
@@ -24,7 +24,7 @@ class SyntheticConfig(BaseModel):
     impressions: int = Field(300_000, ge=1_000, description="rows of the log, to the nearest visits of each step")
     shelf: int = Field(10, ge=1, le=20, description="apps shown in one visit")
     seed: int = Field(0, ge=0)
-    start: AwareDatetime = Field(datetime(2026, 1, 5, tzinfo=UTC), description="first moment of the log")
+    start: date = Field(date(2026, 1, 5), description="first day of the log, which keeps UTC")
 
     install_rate: float = Field(0.15, gt=0, lt=0.5, description="share of installs among impressions, about")
     popularity: float = Field(0.6, ge=0, description="effect of the app itself")
@@ -63,7 +63,7 @@ class SyntheticConfig(BaseModel):
     @classmethod
     def small(cls, seed: int = 0) -> Self:
         """A store for tests: a second to make."""
-        return cls(users=300, apps=120, days=7, impressions=20_000, head=20, seed=seed)
+        return cls(users=300, apps=120, days=10, impressions=20_000, head=20, seed=seed)
 
     @classmethod
     def demo(cls, seed: int = 0) -> Self:

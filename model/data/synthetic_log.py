@@ -32,6 +32,7 @@ class Shelf:
     """Which apps each user has, and what follows from it for the truth."""
 
     def __init__(self, truth: Truth) -> None:
+        self.truth = truth
         users = truth.config.users
         self._apps = truth.apps
         self._keys = np.empty(0, dtype=np.int64)
@@ -86,7 +87,7 @@ def play(truth: Truth, shelf: Shelf, rng: np.random.Generator) -> Iterator[Step]
 def _step(truth: Truth, shelf: Shelf, rng: np.random.Generator, *, when: tuple[int, int]) -> Step:
     day, daytime = when
     visitors = _visitors(truth, rng, when=when)
-    visit, app, position = _shown(truth, shelf, rng, visitors=visitors, day=day)
+    visit, app, position = _shown(shelf, rng, visitors=visitors, day=day)
     user = visitors[visit]
     rows = Rows(
         day=day,
@@ -113,10 +114,9 @@ def _visitors(truth: Truth, rng: np.random.Generator, *, when: tuple[int, int]) 
     return rng.choice(weight.size, size=round(per_day * TRAFFIC[daytime]), replace=False, p=weight / weight.sum())
 
 
-def _shown(
-    truth: Truth, shelf: Shelf, rng: np.random.Generator, *, visitors: Ints, day: int
-) -> tuple[Ints, Ints, Ints]:
+def _shown(shelf: Shelf, rng: np.random.Generator, *, visitors: Ints, day: int) -> tuple[Ints, Ints, Ints]:
     """(visit, app, position) of what is shown: apps drawn by popularity, no app twice, none the user has."""
+    truth = shelf.truth
     drawn = DRAWN_PER_SHOWN * truth.config.shelf
     visit = np.repeat(np.arange(visitors.size), drawn)
     app = _draw_apps(truth, rng, day=day, count=visit.size)
@@ -130,4 +130,4 @@ def _shown(
 
 def _draw_apps(truth: Truth, rng: np.random.Generator, *, day: int, count: int) -> Ints:
     weight = np.where(truth.apps.arrived <= day, truth.apps.shown, 0.0).cumsum()
-    return np.searchsorted(weight, rng.random(count) * weight[-1], side="right")
+    return np.asarray(np.searchsorted(weight, rng.random(count) * weight[-1], side="right"))

@@ -1,6 +1,5 @@
 """The truth behind a synthetic app store: who its users and apps are and what makes a user install an app."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,21 +13,9 @@ Ints = NDArray[np.int64]
 COUNTRIES = ("BR", "DE", "IN", "JP", "NG", "PT", "SE", "US")
 AGE_GROUPS = ("13-17", "18-24", "25-34", "35-49", "50-64", "65+", None)
 DEVICES = ("phone", "tablet", "television", None)
-CATEGORIES = tuple(
-    [
-        "books",
-        "business",
-        "education",
-        "finance",
-        "games",
-        "health",
-        "maps",
-        "music",
-        "news",
-        "photo",
-        "shopping",
-        "travel",
-    ]
+CATEGORIES = (
+    *("books", "business", "education", "finance", "games", "health"),
+    *("maps", "music", "news", "photo", "shopping", "travel"),
 )
 TAGS = tuple(f"tag{number:02}" for number in range(12))
 TAGS_PER_APP = 3
@@ -168,7 +155,6 @@ def _draw_apps(config: SyntheticConfig, rng: np.random.Generator) -> Apps:
     shown = 1.0 / np.arange(1, count + 1)
     arrived = _arrivals(config, rng, count)
     arrived[: config.head] = 0
-    walk = _walk(config, rng, lambda: rng.standard_normal(count))
     return Apps(
         category=category,
         developer=developer,
@@ -178,7 +164,7 @@ def _draw_apps(config: SyntheticConfig, rng: np.random.Generator) -> Apps:
         size_mb=rng.lognormal(np.log(50.0), 1.0, count).round(1),
         arrived=arrived,
         shown=shown,
-        popularity=config.popularity * walk,
+        popularity=config.popularity * _walk(config, rng, first=rng.standard_normal(count)),
         vector=_standard(vector, shown),
         slot=np.minimum(np.arange(count), config.head),
     )
@@ -189,8 +175,7 @@ def _draw_users(config: SyntheticConfig, rng: np.random.Generator) -> Users:
     features = [rng.integers(len(names), size=count) for names in (COUNTRIES, AGE_GROUPS, DEVICES)]
     taste = np.zeros((config.days, count, config.rank))
     for names, numbers in zip((COUNTRIES, AGE_GROUPS, DEVICES), features, strict=True):
-        table = _walk(config, rng, lambda size=len(names): rng.standard_normal((size, config.rank)))
-        taste += table[:, numbers]
+        taste += _walk(config, rng, first=rng.standard_normal((len(names), config.rank)))[:, numbers]
     return Users(
         country=features[0],
         age_group=features[1],
@@ -215,9 +200,8 @@ def _arrivals(config: SyntheticConfig, rng: np.random.Generator, count: int) -> 
     return np.where(later, rng.integers(1, config.days, size=count), 0)
 
 
-def _walk(config: SyntheticConfig, rng: np.random.Generator, draw: Callable[[], Floats]) -> Floats:
-    """(days, ...) a slow walk that starts at one draw and takes a step of size `drift` each day."""
-    first = draw()
+def _walk(config: SyntheticConfig, rng: np.random.Generator, *, first: Floats) -> Floats:
+    """(days, ...) a slow walk from `first` that takes a step of size `drift` each day."""
     steps = config.drift * rng.standard_normal((config.days, *first.shape))
     steps[0] = first
     return np.asarray(steps.cumsum(axis=0))

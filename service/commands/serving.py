@@ -1,13 +1,20 @@
 """`appshelf serve` and `appshelf demo`: a server on the home, and one that makes its own store first."""
 
 import secrets
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from service.commands.session import Refusal, note_of, opened, settings_of
 from service.commands.terminal import say, training_progress, working
 from service.home import Home
+
+DEMO: dict[str, Any] = {
+    "params": {"dim": 8, "hidden": [128, 64, 32]},
+    "recipe_options": {"alpha": 0.1, "l1": 30.0, "rate": 0.05},
+    "batch_size": 256,
+}
+"""A network of the size of the demo's store; the paper's is for a log hundreds of times as long."""
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; APPSHELF_HOST unless given.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; APPSHELF_PORT unless given.")]
@@ -71,6 +78,8 @@ def prepare_demo(context: typer.Context) -> None:
             keep(made, container.home, container.features)
         say(f"training on {made.facts.counts['train']} of its impressions")
         with training_progress() as progress:
-            version = train_version(container, TrainConfig(), token=secrets.token_hex(3), progress=progress)
+            version = train_version(
+                container, TrainConfig.model_validate(DEMO), token=secrets.token_hex(3), progress=progress
+            )
         with working(f"judging {version} against popularity, then promoting it"):
             promote_version(container, version, note=note_of(context, why="demo"))
