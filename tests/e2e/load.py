@@ -1,10 +1,11 @@
 """Clients that ask without a pause while something happens to the server."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from threading import Event, Thread
+from typing import Any
 
 import httpx
 
@@ -42,10 +43,10 @@ class Load:
 
 
 @contextmanager
-def load_on(server: Server) -> Iterator[Load]:
-    """Rankings from several connections and a probe of readiness, from the start of the block to its end."""
+def load_on(server: Server, rank: Mapping[str, Any] = RANK) -> Iterator[Load]:
+    """Rankings of `rank` from several connections and a probe of readiness, from the start of the block to its end."""
     load, stop = Load(), Event()
-    threads = [Thread(target=_ask, args=(server, load, stop)) for _ in range(CLIENTS)]
+    threads = [Thread(target=_ask, args=(server, load, (rank, stop))) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
     try:
@@ -56,16 +57,17 @@ def load_on(server: Server) -> Iterator[Load]:
             thread.join()
 
 
-def _ask(server: Server, load: Load, stop: Event) -> None:
+def _ask(server: Server, load: Load, work: tuple[Mapping[str, Any], Event]) -> None:
     """New connections now and then, so that every worker has its share."""
+    rank, stop = work
     while not stop.is_set():
         with httpx.Client(base_url=server.url, timeout=60) as client:
             for _ in range(20):
-                load.asked += [_one(client, "/rank"), _one(client, "/readyz")]
+                load.asked += [_one(client, "/rank", rank), _one(client, "/readyz", None)]
 
 
-def _one(client: httpx.Client, path: str) -> Asked:
+def _one(client: httpx.Client, path: str, body: Mapping[str, Any] | None) -> Asked:
     began = time.monotonic()
-    response = client.post(path, json=RANK) if path == "/rank" else client.get(path)
-    version = response.json().get("version") if path == "/rank" else None
+    response = client.post(path, json=body) if body else client.get(path)
+    version = response.json().get("version") if body else None
     return Asked(path, began, time.monotonic(), response.status_code, version)
