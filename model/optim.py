@@ -1,68 +1,42 @@
 """FTRL-Proximal, and the recipes: which optimizer trains which part of a net, by name."""
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, ClassVar, overload
+from collections.abc import Iterable, Mapping
+from typing import Any, ClassVar
 
-import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import Adagrad, Adam, Optimizer
 
 from model.layers import FieldEmbedding, Wide
 from model.row_adam import RowAdam
+from model.row_optimizer import Moments, RowOptimizer
 
 
-class FTRLProximal(Optimizer):
+class FTRLProximal(RowOptimizer):
     """FTRL-Proximal with L1 (McMahan et al. 2013, Algorithm 1), per coordinate, for dense and row-sparse gradients.
 
-    With gradient g of one step: sigma = (sqrt(n + g^2) - sqrt(n)) / alpha; z += g - sigma w; n += g^2; and
-    w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2). Coordinates that a sparse
-    gradient does not name are not touched. The paper sums the loss over examples while a batch's loss here is a mean,
-    so gradients are multiplied by `scale`, the batch size: l1 then means the same at any batch size.
+    Coordinates that a sparse gradient does not name are not touched. The paper sums the loss over examples while a
+    batch's loss here is a mean, so gradients are multiplied by `scale`, the batch size: l1 then means the same at any
+    batch size.
     """
+
+    kept = ("z", "n")
 
     def __init__(self, params: Iterable[nn.Parameter], options: Mapping[str, float]) -> None:
         super().__init__(params, {"alpha": 0.1, "beta": 1.0, "l1": 0.0, "l2": 0.0, "scale": 1.0} | dict(options))
 
-    @overload
-    def step(self, closure: None = None) -> None: ...
+    def recurrence(
+        self, weight: Tensor, moments: Moments, grad: Tensor, *, options: Mapping[str, Any]
+    ) -> tuple[Tensor, Moments]:
+        """sigma = (sqrt(n + g^2) - sqrt(n)) / alpha; z += g - sigma w; n += g^2.
 
-    @overload
-    def step(self, closure: Callable[[], float]) -> float: ...
-
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:
-        """One update of every parameter that has a gradient."""
-        for group in self.param_groups:
-            for param in group["params"]:
-                if param.grad is not None:
-                    self._update(param, param.grad, group)
-        return None
-
-    def _update(self, param: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
-        state = self.state[param]
-        if not state:
-            state.update(z=torch.zeros_like(param), n=torch.zeros_like(param))
-        if not gradient.is_sparse:
-            w, state["z"], state["n"] = ftrl_update((param, state["z"], state["n"]), gradient, group)
-            param.copy_(w)
-            return
-        grad = gradient.coalesce()
-        rows = grad.indices()[0]
-        w, z, n = ftrl_update((param[rows], state["z"][rows], state["n"][rows]), grad.values(), group)
-        param[rows], state["z"][rows], state["n"][rows] = w, z, n
-
-
-def ftrl_update(
-    before: tuple[Tensor, Tensor, Tensor], grad: Tensor, options: Mapping[str, Any]
-) -> tuple[Tensor, Tensor, Tensor]:
-    """(w, z, n) after one step from (w, z, n) and a gradient, all of one shape."""
-    w, z, n = before
-    g = grad * options["scale"]
-    grown = n + g * g
-    z = z + g - (grown.sqrt() - n.sqrt()) / options["alpha"] * w
-    rate = (options["beta"] + grown.sqrt()) / options["alpha"] + options["l2"]
-    return -(z - z.clamp(-options["l1"], options["l1"])) / rate, z, grown
+        Then w = 0 where |z| <= l1, else -(z - sign(z) l1) / ((beta + sqrt(n)) / alpha + l2).
+        """
+        (z, n), g = moments, grad * options["scale"]
+        grown = n + g * g
+        z = z + g - (grown.sqrt() - n.sqrt()) / options["alpha"] * weight
+        rate = (options["beta"] + grown.sqrt()) / options["alpha"] + options["l2"]
+        return -(z - z.clamp(-options["l1"], options["l1"])) / rate, (z, grown)
 
 
 class PaperRecipe(BaseModel):
