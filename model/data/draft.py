@@ -13,7 +13,7 @@ from model.data.roles import APP, USER, guess_log, mostly_good, named
 from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, PairStatistic, Source
 
 HISTORY = ("installed", "history", "owned", "apps")
-PAIR = "own_uses"
+PAIRS = {"own_uses": PairStatistic.USES, "other_users": PairStatistic.OTHERS}
 NAME = r"[a-z][a-z0-9_]{0,63}"
 FEW = 50
 SAMPLE = 20_000
@@ -22,7 +22,7 @@ MOST_CROSSES = 20
 
 @dataclass(frozen=True)
 class Draft:
-    """A schema to start from, and a line for each column that it leaves out, with the reason."""
+    """A schema to start from, and a line for each column left out, with the reason, and for each doubtful choice."""
 
     schema: FeatureSchema
     notes: tuple[str, ...]
@@ -42,10 +42,21 @@ def draft(log: RawLog) -> Draft:
         FieldSpec(name=history, source=Source.HISTORY, kind=Kind.MULTI),
         FieldSpec(name="app_id", source=Source.APP, kind=Kind.CATEGORICAL),
         *(field for field in found if field.source is Source.APP),
-        FieldSpec(name=PAIR, source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES),
+        *(FieldSpec(name=name, source=Source.PAIR, kind=Kind.CONTINUOUS, of=of) for name, of in PAIRS.items()),
     )
-    notes = tuple(guess for guess in guesses if isinstance(guess, str))
+    notes = (*(guess for guess in guesses if isinstance(guess, str)), *_drawing(columns, log.events))
     return Draft(FeatureSchema(fields=fields, crosses=_crosses(fields), log=columns), notes)
+
+
+def _drawing(log: LogSpec, events: Table) -> Iterator[str]:
+    """What drawing negatives means for the events that are not positive."""
+    if log.negatives is None:
+        return
+    drawn = f"{log.negatives.per_positive} negatives are drawn for each positive by rule {str(log.negatives.rule)!r}"
+    if log.label in events.frame.columns:
+        drawn += f"; other events than {', '.join(log.positive)} count as neither, so where they are what was shown"
+        drawn += " and not taken, write `negatives: null`"
+    yield f"{events.file}: {drawn}"
 
 
 def _crosses(fields: Iterable[FieldSpec]) -> tuple[CrossSpec, ...]:
@@ -79,7 +90,7 @@ def _logged(events: Table, log: LogSpec, listed: dict[str, FieldSpec]) -> Iterat
 def _field(table: Table, name: str, source: Source) -> FieldSpec | str:
     """The field that a column makes, or a line saying why it makes none."""
     found = _kind(table, name)
-    if not re.fullmatch(NAME, name) or name in (*RESERVED[source], HISTORY[0], PAIR):
+    if not re.fullmatch(NAME, name) or name in (*RESERVED[source], HISTORY[0], *PAIRS):
         found = f"a field cannot be called that; rename it to match {NAME}"
     if isinstance(found, Kind):
         return FieldSpec(name=name, source=source, kind=found)

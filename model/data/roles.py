@@ -19,6 +19,7 @@ REQUEST = ("request_id", "request", "impression_id")
 LABEL = ("label", "clicked", "click", "installed", "install", "is_click", "converted", "target")
 EVENT = ("kind", "event", "event_type", "type", "action")
 POSITIVE = ("install", "purchase", "buy", "download", "click", "open", "launch", "use", "play")
+REFUSED = ("skip", "dismiss", "ignore", "hide", "reject", "decline")
 MOST_BAD = 0.1
 
 
@@ -63,7 +64,8 @@ def _label(events: Table) -> dict[str, Any]:
         kinds = texts(events.frame[name]).values.drop_nulls().unique().sort().to_list()
         for kind in POSITIVE:
             if positive := tuple(value for value in kinds if value.lower().startswith(kind)):
-                return {"label": name, "positive": positive, "negatives": Negatives()}
+                refused = any(value.lower().startswith(REFUSED) for value in kinds)
+                return {"label": name, "positive": positive, "negatives": None if refused else Negatives()}
     if "label" in events.frame.columns:
         raise ImportRefused(f"which values of column 'label' in {events.file} are positive? Write schema.yaml by hand")
     return {"negatives": Negatives()}

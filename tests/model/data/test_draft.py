@@ -100,6 +100,16 @@ def test_a_log_of_events_takes_installs_as_positive_and_draws_negatives() -> Non
     assert schema.log == LogSpec(user="uid", app="item", label="event", positive=("install",), negatives=Negatives())
 
 
+def test_drawing_negatives_beside_other_events_is_said() -> None:
+    given = [{"uid": n % 9, "item": n * 5 % 97, "event": ["view", "install"][n % 2]} for n in range(COUNT)]
+    assert any("4 negatives are drawn" in note and "`negatives: null`" in note for note in draft(raw_log(given)).notes)
+
+
+def test_what_was_shown_and_skipped_is_the_logs_own_negative() -> None:
+    given = [{"uid": n % 9, "item": n * 5 % 97, "event": ["skip", "install"][n % 2]} for n in range(COUNT)]
+    assert imports(raw_log(given)).log.negatives is None
+
+
 @pytest.mark.parametrize("label", [{}, {"label": 1}], ids=["no label", "all positive"])
 def test_a_log_of_positives_alone_draws_negatives(label: dict[str, int]) -> None:
     given = [{"user_id": n % 9, "app_id": n * 5 % 97} | label for n in range(COUNT)]
