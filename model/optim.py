@@ -48,9 +48,9 @@ class PaperRecipe(BaseModel):
 
     alpha: float = Field(0.05, gt=0)
     beta: float = Field(1.0, ge=0)
-    l1: float = Field(1.0, ge=0)
+    l1: float = Field(3.0, ge=0)
     l2: float = Field(0.0, ge=0)
-    rate: float = Field(0.02, gt=0)
+    rate: float = Field(0.05, gt=0)
     initial_accumulator: float = Field(1e-4, ge=0)
 
     def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:

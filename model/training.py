@@ -41,7 +41,7 @@ class TrainConfig(BaseModel):
     params: dict[str, Any] = Field(default_factory=dict)
     recipe: str = "paper"
     recipe_options: dict[str, Any] = Field(default_factory=dict)
-    batch_size: int = Field(1024, ge=1)
+    batch_size: int = Field(512, ge=1)
     epochs: int = Field(30, ge=1)
     patience: int = Field(2, ge=1)
     seed: int = 0
