@@ -49,6 +49,7 @@ class Settings(BaseSettings):
     max_candidates: Count = Field(10_000, description="Candidates that one request may name.")
     max_k: Count = Field(100, description="Items that one request may ask for.")
     max_body_bytes: Count = Field(2 * 1024 * 1024, description="Bytes that one request's body may have.")
+    max_under_way: Count = Field(128, description="Rankings that one worker takes on at a time; past it 503 at once.")
     rollout_deadline_s: Seconds = Field(60.0, description="Seconds for every serving process to prepare a version.")
     lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
     poll_s: Seconds = Field(0.2, description="Seconds between two looks of a serving process at the store.")

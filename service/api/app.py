@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from service.api.access import key_for
 from service.api.admin import admin_routes
 from service.api.apps import app_routes
-from service.api.bounds import BodyLimit, Bounds
+from service.api.bounds import BodyLimit, Bounds, Shedding
 from service.api.envelope import Envelope, Instruments
 from service.api.messages import ProblemMessage
 from service.api.probes import probe_routes
@@ -40,6 +40,7 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
         exception_handlers={HTTPException: respond, RequestValidationError: respond},
     )
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
+    app.add_middleware(Shedding, limit=settings.max_under_way)
     app.add_middleware(Boundary)
     instruments = Instruments(container.metrics, container.stopwatch, lambda: uuid4().hex)
     app.add_middleware(Envelope, instruments=instruments)

@@ -1,9 +1,11 @@
-"""How much one request may ask for: bytes of body and candidates."""
+"""How much one request may ask for, bytes of body and candidates, and how many are taken on at a time."""
 
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+RANK = "/rank"
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,35 @@ class TooManyCandidates(ValueError):
 
     def __init__(self, count: int, *, limit: int) -> None:
         super().__init__(f"{count} candidates where at most {limit} are allowed; leave them out to rank the catalogue")
+
+
+class Overloaded(RuntimeError):
+    """More rankings are under way than this process can answer in time."""
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"{limit} rankings are under way here, which is the limit; ask again in a second")
+
+
+class Shedding:
+    """Refuses rankings past the limit at once, unread, so that those under way are still answered in time."""
+
+    def __init__(self, app: ASGIApp, limit: int) -> None:
+        self._app = app
+        self._limit = limit
+        self._under_way = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on. Raises Overloaded."""
+        if scope["type"] != "http" or scope["path"] != RANK:
+            await self._app(scope, receive, send)
+            return
+        if self._under_way >= self._limit:
+            raise Overloaded(self._limit)
+        self._under_way += 1
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
 
 class BodyLimit:

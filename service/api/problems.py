@@ -20,7 +20,7 @@ from service import errors
 from service.admission import Refusal, Refused
 from service.api.access import KeyMissing, KeyRefused
 from service.api.admin_messages import ReportMessage
-from service.api.bounds import BodyTooLarge, TooManyCandidates
+from service.api.bounds import BodyTooLarge, Overloaded, TooManyCandidates
 from service.api.messages import SPELLING
 from service.preparation import DryRunFailed
 
@@ -53,6 +53,7 @@ STATUS: Mapping[type[Exception], Answer] = {
     Refused: Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "refused-value"),
     TooManyCandidates: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-candidates"),
     BodyTooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
+    Overloaded: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", RETRY_LATER),
     KeyMissing: Answer(HTTPStatus.UNAUTHORIZED, "key-missing", ASK_FOR_KEY),
     KeyRefused: Answer(HTTPStatus.FORBIDDEN, "key-refused"),
     NotStored: Answer(HTTPStatus.NOT_FOUND, "not-stored"),

@@ -1,10 +1,11 @@
-"""The limit on a body holds on the stream, whatever the headers say."""
+"""The limit on a body holds on the stream, whatever the headers say; the limit on rankings holds at once."""
 
 import anyio
+import anyio.lowlevel
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.bounds import BodyLimit, BodyTooLarge
+from service.api.bounds import BodyLimit, BodyTooLarge, Overloaded, Shedding
 
 LIMIT = 10
 
@@ -73,3 +74,44 @@ def test_what_is_not_http_passes_untouched() -> None:
     stream.scope = {"type": "lifespan"}
     stream.pass_through()
     assert stream.seen[0]["body"] == b"12345678901"
+
+
+class Busy:
+    """An application that answers when it is let, and how many requests have reached it."""
+
+    def __init__(self) -> None:
+        self.reached = 0
+        self.let = anyio.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.reached += 1
+        await self.let.wait()
+
+
+async def _nothing() -> Message:
+    return {"type": "http.disconnect"}
+
+
+async def _nowhere(_: Message) -> None:
+    return None
+
+
+@pytest.mark.parametrize(("path", "shed"), [("/rank", True), ("/readyz", False), ("/admin/versions", False)])
+def test_rankings_past_the_limit_are_refused_at_once_and_nothing_else_is(path: str, shed: bool) -> None:
+    async def ask_twice() -> int:
+        busy = Busy()
+        shedding, scope = Shedding(busy, 1), {"type": "http", "path": path}
+        async with anyio.create_task_group() as asking:
+            asking.start_soon(shedding, scope, _nothing, _nowhere)
+            await anyio.lowlevel.checkpoint()
+            if shed:
+                with pytest.raises(Overloaded, match="1 rankings are under way"):
+                    await shedding(scope, _nothing, _nowhere)
+            else:
+                asking.start_soon(shedding, scope, _nothing, _nowhere)
+                await anyio.lowlevel.checkpoint()
+            busy.let.set()
+        await shedding(scope, _nothing, _nowhere)  # there is room again
+        return busy.reached
+
+    assert anyio.run(ask_twice) == (2 if shed else 3)
