@@ -89,6 +89,13 @@ def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str
     return folder
 
 
+def discard(folder: Path) -> None:
+    """Remove a sealed folder: first its name, in one step, then its files; killed between, a sweep removes the rest."""
+    partial = folder.with_name(f".{folder.name}.partial")
+    os.replace(folder, partial)
+    shutil.rmtree(partial, ignore_errors=True)
+
+
 def sweep(bundles: Path) -> list[str]:
     """Remove what killed processes left half saved, and name it; does nothing while any process is saving."""
     if not bundles.exists():

@@ -15,6 +15,7 @@ from service.dryrun import dry_run
 from service.errors import GateRefused, VersionExists
 from service.golden import golden_requests
 from service.quality import quality
+from service.retention import collect
 from service.rollout import RolloutResult
 from service.store.ports import Note
 
@@ -35,6 +36,8 @@ def train_version(
     save(bundle, container.home.bundles)
     with suppress(VersionExists):  # a command beside this one has found the bundle first
         container.registry.register(bundle.manifest, note=Note("train", "trained"))
+    keep = container.settings.keep_versions
+    collect(container.registry, container.coordinator, bundles=container.home.bundles, keep=keep)
     return bundle.manifest.version
 
 

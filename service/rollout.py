@@ -47,6 +47,12 @@ class Coordinator:
         self._time = time
         self._pace = pace
 
+    def in_use(self) -> frozenset[str]:
+        """The versions that some process serves or is asked to prepare."""
+        under_way = self._store.current()
+        served = {lease.version for lease in self._alive() if lease.version}
+        return frozenset(served | ({under_way.version} if under_way else set()))
+
     def promote(self, version: str, *, note: Note) -> RolloutResult:
         """Roll out a version that may go live; where it is live already, only look at the processes.
 

@@ -49,6 +49,9 @@ class Settings(BaseSettings):
     max_candidates: Count = Field(10_000, description="Candidates that one request may name.")
     max_k: Count = Field(100, description="Items that one request may ask for.")
     max_body_bytes: Count = Field(2 * 1024 * 1024, description="Bytes that one request's body may have.")
+    keep_versions: Count = Field(
+        20, description="Newest bundles kept; those that serve or may be gone back to are too."
+    )
     max_under_way: Count = Field(128, description="Rankings that one worker takes on at a time; past it 503 at once.")
     rollout_deadline_s: Seconds = Field(60.0, description="Seconds for every serving process to prepare a version.")
     lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
