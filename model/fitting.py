@@ -22,7 +22,7 @@ KEYS_AT_ONCE = 20_000
 def fit(schema: FeatureSchema, dataset: Dataset) -> Transform:
     """Learn everything the encoder needs from the training split and nothing else."""
     rows = rows_of(dataset, "train")
-    history = history_for(dataset, rows)
+    history = history_for(schema, dataset, rows)
     vocabularies = _vocabularies(schema, dataset, rows)
     quantiles = _quantiles(schema, dataset, rows, history)
     exact = [cross for cross in schema.crosses if cross.exact]

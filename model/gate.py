@@ -45,7 +45,7 @@ def _holdout(challenger: Scorer, live: Scorer | None, dataset: Dataset) -> Holdo
 def _overlap(challenger: Scorer, live: Scorer, dataset: Dataset, *, limits: Limits) -> Check:
     rows = shelves(dataset, rows_of(dataset, "gate"), seed=limits.seed)
     first, second = (predicted(scorer, dataset, rows) for scorer in (challenger, live))
-    return overlap_check(rows["shelf"].cast(pl.Int64).to_numpy(), limits, challenger=first, live=second)
+    return overlap_check(rows["_shelf"].cast(pl.Int64).to_numpy(), limits, challenger=first, live=second)
 
 
 def _other_kinds(mine: FeatureSchema, data: FeatureSchema) -> str:

@@ -59,8 +59,8 @@ def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> di
 
 
 def shelves(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
-    """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column shelf numbers them."""
-    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop("app_id", "label").with_row_index("shelf")
+    """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column _shelf numbers them."""
+    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop("app_id", "label").with_row_index("_shelf")
     apps = dataset.apps.filter("available").select("app_id")
     drawn = apps.sample(min(SHELF_SIZE, len(apps)), seed=seed)
     return asked.join(drawn, how="cross").with_columns(label=pl.lit(0, pl.Int8))

@@ -132,6 +132,8 @@ class FeatureSchema(BaseModel):
         doubled = sorted({name for name in names if names.count(name) > 1})
         if doubled:
             raise ValueError(f"fields named twice: {', '.join(doubled)}")
+        if len(past := self.from_source(Source.HISTORY)) > 1:
+            raise ValueError(f"several history fields: {', '.join(past)}; there is one history, so one field holds it")
         if both := sorted(set(names) & set(self.retired)):
             raise ValueError(f"fields both declared and retired: {', '.join(both)}")
         for cross in self.crosses:

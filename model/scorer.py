@@ -59,6 +59,8 @@ class Scorer:
         Negative sampling at rate w leaves odds 1/w times too high; they are multiplied by w here
         (He et al. 2014, Practical Lessons from Predicting Clicks on Ads at Facebook, section 6.3).
         """
+        if not len(rows):
+            return np.empty(0)
         request = self.request_side(query)
         part, keys = table.gather(torch.from_numpy(rows))
         empty = torch.empty((len(rows), 0))

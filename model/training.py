@@ -1,7 +1,7 @@
 """Training: the loop and its guards. One logistic loss, every part of the net trained jointly."""
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
@@ -101,7 +101,7 @@ def train(config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress
     scores = probabilities(net, held_out)
     metrics = {"auc": auc(_array(held_out.label), scores), "log_loss": log_loss(_array(held_out.label), scores)}
     statistics = statistics_of(dataset, transform, scores)
-    return TrainResult(config, transform, net, metrics, statistics, run.state(), history)
+    return TrainResult(config, transform, net, metrics, statistics, run.state, history)
 
 
 def unchecked_sparse() -> AbstractContextManager[None]:
@@ -129,13 +129,14 @@ def check_labels(dataset: Dataset) -> None:
 
 
 class Run:
-    """One training run's moving parts."""
+    """One training run's moving parts. state: the optimizers' tensors as they were at the best epoch's weights."""
 
     def __init__(
         self, config: TrainConfig, net: Net, optimizers: list[Optimizer], progress: Callable[[Progress], None]
     ) -> None:
         self.config, self.net, self.optimizers, self.progress = config, net, optimizers, progress
         self.auc: float | None = None
+        self.state: dict[str, Tensor] = {}
 
     def fit(self, examples: Examples, held_out: Examples, *, decays: bool) -> list[dict[str, float]]:
         """Train until `patience` epochs in a row brought nothing; the net is left with its best epoch's weights."""
@@ -150,6 +151,7 @@ class Run:
             if self.auc > best + 1e-6:
                 best, failures = self.auc, 0
                 best_state = {name: value.clone() for name, value in self.net.state_dict().items()}
+                self.state = self._state()
                 continue
             failures += 1
             if failures >= self.config.patience:
@@ -159,11 +161,11 @@ class Run:
         self.net.load_state_dict(best_state)
         return history
 
-    def state(self) -> dict[str, Tensor]:
+    def _state(self) -> dict[str, Tensor]:
         """Every optimizer's tensors by parameter name and kind: `deep.first.bias/sum`."""
         names: dict[Tensor, str] = {parameter: name for name, parameter in self.net.named_parameters()}
         return {
-            f"{names[parameter]}/{kind}": value
+            f"{names[parameter]}/{kind}": value.clone()
             for optimizer in self.optimizers
             for parameter, kinds in optimizer.state.items()
             for kind, value in kinds.items()
@@ -172,9 +174,9 @@ class Run:
 
     def _epoch(self, examples: Examples, epoch: int) -> float:
         self.net.train()
-        steps = math.ceil(len(examples) / self.config.batch_size)
-        total = 0.0
-        for step, rows in enumerate(shuffled(len(examples), self.config.batch_size), start=1):
+        batches = shuffled(len(examples), self.config.batch_size)
+        steps, total = len(batches), 0.0
+        for step, rows in enumerate(batches, start=1):
             loss = self._step(examples, rows)
             if not math.isfinite(loss):
                 raise TrainingFailed(f"the loss became {loss} at epoch {epoch}, step {step} of {steps}; lower the rate")
@@ -186,6 +188,9 @@ class Run:
         batch = examples.batch(rows)
         for optimizer in self.optimizers:
             optimizer.zero_grad()
+            for group in optimizer.param_groups:
+                if "scale" in group:  # a batch's mean loss is to count as the sum over its rows, however many those are
+                    group["scale"] = float(len(batch))
         loss = F.binary_cross_entropy_with_logits(forward(self.net, batch), batch.label, weight=batch.weight)
         loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
         for optimizer in self.optimizers:
@@ -198,9 +203,15 @@ class Run:
                 group["lr"] *= 0.1
 
 
-def shuffled(count: int, size: int) -> Iterator[Tensor]:
-    """Every row once, in batches of `size`, in an order drawn from torch's generator."""
-    yield from torch.split(torch.randperm(count), size)
+def shuffled(count: int, size: int) -> list[Tensor]:
+    """Every row once, in batches of `size`, in an order drawn from torch's generator.
+
+    A last row left over joins the batch before it, since batch norm has no variance of one row to divide by.
+    """
+    batches = list(torch.split(torch.randperm(count), size))
+    if len(batches) > 1 and len(batches[-1]) == 1:
+        batches[-2:] = [torch.cat(batches[-2:])]
+    return batches
 
 
 @torch.inference_mode()
@@ -211,7 +222,7 @@ def probabilities(net: Net, examples: Examples) -> npt.NDArray[np.float64]:
         torch.sigmoid(forward(net, examples.batch(torch.arange(start, min(start + ROWS_AT_ONCE, len(examples))))))
         for start in range(0, len(examples), ROWS_AT_ONCE)
     ]
-    return torch.cat(parts).double().numpy()
+    return torch.cat([torch.empty(0), *parts]).double().numpy()
 
 
 def _array(label: Tensor) -> npt.NDArray[np.float64]:

@@ -90,7 +90,7 @@ class Transform:
     def _ids(self, column: Column | None, count: int, vocabulary: Vocabulary) -> Ids:
         if column is None:
             return np.full(count, MISSING_ID, dtype=np.int64)
-        if not isinstance(column, pl.Series):
+        if not isinstance(column, pl.Series) or column.is_empty():
             return vocabulary.ids(column)
         values = column.unique()
         return column.replace_strict(values, vocabulary.ids(values), return_dtype=pl.Int64).to_numpy(writable=True)

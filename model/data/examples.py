@@ -51,15 +51,15 @@ def rows_of(dataset: Dataset, split: str) -> pl.DataFrame:
     return dataset.examples.filter(pl.col("split") == split)
 
 
-def history_for(dataset: Dataset, rows: pl.DataFrame) -> History:
-    """What each of `rows` knows, as wide as the schema's history field."""
-    field = history_field(dataset.schema)
+def history_for(schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame) -> History:
+    """What each of `rows` knows, as wide as the history field of `schema`, which need not be the dataset's."""
+    field = history_field(schema)
     return history_of(dataset, rows, max_values=field[1] if field else 1)
 
 
 def encode(transform: Transform, dataset: Dataset, rows: pl.DataFrame) -> Examples:
     """Encode `rows` of `dataset`; its apps are encoded once and pointed at."""
-    return encode_with(transform, dataset, rows, history=history_for(dataset, rows))
+    return encode_with(transform, dataset, rows, history=history_for(transform.schema, dataset, rows))
 
 
 def encode_with(transform: Transform, dataset: Dataset, rows: pl.DataFrame, *, history: History) -> Examples:

@@ -67,8 +67,9 @@ def _events(dataset: Dataset) -> pl.DataFrame:
 
 
 def _cut(rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-    numbered = rows.with_row_index("row").rename({"app_id": "own_app"})
-    for start in range(0, len(rows), ROWS_AT_ONCE):
+    asked = [name for name in ("user_id", "label", "split", "at") if name in rows.columns]
+    numbered = rows.select(*asked, own_app="app_id").with_row_index("row")
+    for start in range(0, max(len(rows), 1), ROWS_AT_ONCE):
         yield numbered.slice(start, ROWS_AT_ONCE)
 
 
@@ -90,7 +91,13 @@ def _audience_before(rows: pl.DataFrame, events: pl.DataFrame, timed: bool) -> n
     """(B,) users known to use each row's app, the row's own among them."""
     if not timed:
         users = events.group_by("app_id").len("users")
-        return rows.join(users, on="app_id", how="left", maintain_order="left")["users"].fill_null(0).to_numpy() * 1.0
+        return (
+            rows.select("app_id")
+            .join(users, on="app_id", how="left", maintain_order="left")["users"]
+            .fill_null(0)
+            .to_numpy()
+            * 1.0
+        )
     first = events.group_by("user_id", "app_id").agg(pl.col("at").fill_null(LONG_AGO).min()).sort("at")
     grown = first.select("app_id", "at", users=pl.int_range(1, pl.len() + 1).over("app_id"))
     asked = rows.select("app_id", "at").with_row_index("row").sort("at")

@@ -148,7 +148,7 @@ def test_a_shelf_is_the_available_catalogue_for_one_held_out_row(dataset: Datase
     rows = rows_of(dataset, "gate").head(SHELF)
     fewer = replace(dataset, apps=dataset.apps.with_columns(available=pl.col("app_id") != "com.app0"))
     shelf = shelves(fewer, rows, seed=0)
-    assert shelf.group_by("shelf").len()["len"].to_list() == [APP_COUNT - 1] * SHELF
+    assert shelf.group_by("_shelf").len()["len"].to_list() == [APP_COUNT - 1] * SHELF
     assert "com.app0" not in shelf["app_id"]
 
 

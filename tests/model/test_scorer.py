@@ -90,6 +90,10 @@ def test_a_query_of_nothing_known_still_scores(scorer: Scorer) -> None:
     assert np.isfinite(scores).all()
 
 
+def test_no_candidates_have_no_scores(scorer: Scorer) -> None:
+    assert scorer.score(Query("u0"), scorer.table([]), np.empty(0, dtype=np.int64)).shape == (0,)
+
+
 def test_a_changed_app_gets_a_new_row_and_rows_taken_before_stay_valid(scorer: Scorer) -> None:
     table, query = scorer.table(apps()), Query("u0")
     before = scorer.score(query, table, np.arange(4))

@@ -6,7 +6,8 @@ import pytest
 import torch
 
 from model.data.dataset import Dataset
-from model.training import Progress, TrainConfig, TrainingFailed, TrainResult, train
+from model.optim import PaperRecipe
+from model.training import Progress, TrainConfig, TrainingFailed, TrainResult, shuffled, train
 from tests.model.worlds import dataset
 
 SMALL: dict[str, Any] = {"dim": 4, "hidden": (16, 8)}
@@ -56,6 +57,21 @@ def test_training_leaves_the_callers_random_state_alone() -> None:
     run(TrainConfig(params=SMALL, epochs=1), learnable(200))
 
     assert torch.equal(torch.rand(1), expected)
+
+
+@pytest.mark.parametrize(("count", "sizes"), [(9, [4, 5]), (8, [4, 4]), (10, [4, 4, 2]), (1, [1])])
+def test_every_row_is_in_one_batch_and_no_batch_is_left_with_one_row(count: int, sizes: list[int]) -> None:
+    batches = shuffled(count, 4)
+
+    assert [len(batch) for batch in batches] == sizes
+    assert sorted(torch.cat(batches).tolist()) == list(range(count))
+
+
+def test_batch_norm_trains_where_one_row_is_left_over() -> None:
+    data = learnable(300)
+    rows = len(data.examples.filter(split="train"))
+
+    run(TrainConfig(recipe="adam", params=SMALL, batch_size=rows - 1, epochs=1), data)
 
 
 def test_it_stops_when_patience_is_spent_and_keeps_the_best_epoch() -> None:
@@ -129,6 +145,27 @@ def test_optimizer_state_is_named_by_parameter() -> None:
     result = run(TrainConfig(params=SMALL, epochs=1), learnable(100))
 
     assert {"wide.crosses/z", "wide.crosses/n", "deep.first.bias/sum"} <= set(result.optimizer_state)
+
+
+def test_the_kept_optimizer_state_is_of_the_kept_weights() -> None:
+    config = TrainConfig(params={"deep": False}, recipe_options={"l1": 0.0}, batch_size=32, epochs=20)
+    result = run(config, learnable(300))
+    options = config.built_recipe()
+    assert isinstance(options, PaperRecipe)
+
+    z, n = (result.optimizer_state[f"wide.app.table/{kind}"] for kind in "zn")
+
+    assert len(result.history) < 20
+    expected = -z / ((options.beta + n.sqrt()) / options.alpha)
+    torch.testing.assert_close(result.net.state_dict()["wide.app.table"][n > 0], expected[n > 0])
+
+
+def test_a_batch_of_few_rows_counts_as_few_rows_against_l1() -> None:
+    config = TrainConfig(params={"deep": False}, recipe_options={"l1": 1000.0}, batch_size=100_000, epochs=1)
+
+    weights = run(config, learnable(300)).net.parameters()
+
+    assert all(int(weight.count_nonzero()) == 0 for weight in weights)
 
 
 def test_statistics_count_popularity_in_the_training_split() -> None:

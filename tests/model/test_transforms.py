@@ -4,6 +4,7 @@ import pytest
 import torch
 
 from model.batch import Bag
+from model.data.dataset import Dataset
 from model.data.examples import encode, rows_of
 from model.fitting import fit
 from model.query import NULL
@@ -65,6 +66,27 @@ def test_apps_with_missing_lists_and_numbers_encode_alike_from_lists_and_frames(
     assert lists_of(framed.bags[0]) == lists_of(listed.bags[0])
     assert torch.equal(framed.dense, listed.dense)
     assert lists_of(framed.bags[0])[2:] == [[], [MISSING_ID]]
+
+
+def test_lists_that_are_all_empty_encode_to_empty_bags(transform: Transform) -> None:
+    nothing = pl.Series([[], []], dtype=pl.List(pl.String))
+
+    side = transform.requests({"user_id": pl.Series(["u", "v"]), "installed": nothing}, 2)
+
+    assert lists_of(side.bags[0]) == [[], []]
+
+
+def test_rows_are_encoded_with_the_transforms_own_history_whatever_schema_the_data_has(transform: Transform) -> None:
+    data = dataset(ROWS)
+    kept = tuple(field for field in SCHEMA.fields if field.name != "installed")
+    without = SCHEMA.model_copy(update={"fields": kept, "crosses": ()})
+
+    bags = [
+        encode(transform, Dataset(s, data.examples, APPS, data.users, data.facts), data.examples).requests.bags[0]
+        for s in (SCHEMA, without)
+    ]
+
+    assert lists_of(bags[0]) == lists_of(bags[1])
 
 
 def test_an_absent_column_is_missing_throughout(transform: Transform) -> None:

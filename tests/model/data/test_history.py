@@ -72,6 +72,20 @@ def test_with_time_only_users_who_came_before_are_counted() -> None:
     assert history(data).others.tolist() == [0, 1, 1, 3]
 
 
+def test_a_field_named_like_a_working_column_changes_nothing() -> None:
+    rows = [{"user_id": user, "app_id": "a", "label": 1} for user in "uvw"]
+    data = dataset([{**row, "users": 1000.0, "own_app": "z", "count": 7, "row": 9} for row in rows])
+
+    assert history(data).others.tolist() == [2, 2, 2]
+    assert history(data).uses.tolist() == [0, 0, 0]
+
+
+def test_no_rows_know_nothing() -> None:
+    data = dataset([{"user_id": "u", "app_id": "a", "label": 1}])
+
+    assert len(history_of(data, data.examples.head(0), max_values=5).installed) == 0
+
+
 def test_the_most_used_apps_are_kept_where_there_are_too_many() -> None:
     rows = [{"user_id": "u", "app_id": app, "label": 1} for app in "abbccc"]
     data = dataset([*rows, {"user_id": "u", "app_id": "d", "label": 0}])
