@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install lint test e2e bench serve
+.PHONY: install lint test e2e compose-test bench serve
 
 install: .venv/installed
 
@@ -29,10 +29,14 @@ lint: install
 	$(BIN)/mypy --strict examples
 
 test: install
-	$(BIN)/python -m pytest -m "not e2e"
+	$(BIN)/python -m pytest -m "not e2e and not compose"
 
 e2e: install
 	$(BIN)/python -m pytest -m e2e
+
+# Builds the image and runs docker-compose.yml for real, on a project and a port of its own; needs an engine.
+compose-test: install
+	$(BIN)/python -m pytest -m compose
 
 bench: install
 	$(BIN)/python -m bench

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +25,17 @@ class Home:
 
     root: Path
     port: int
+    more: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def environ(self) -> dict[str, str]:
-        """The environment of every process of this home."""
+        """The environment of every process of this home; `more` holds further settings."""
         own = {"APPSHELF_HOME": str(self.root), "APPSHELF_ADMIN_KEY": ADMIN_KEY, "APPSHELF_PORT": str(self.port)}
-        return {name: value for name, value in os.environ.items() if not name.startswith("APPSHELF_")} | own
+        return (
+            {name: value for name, value in os.environ.items() if not name.startswith("APPSHELF_")}
+            | own
+            | dict(self.more)
+        )
 
     def appshelf(self, *words: str) -> str:
         """Run one verb and return what it printed. Raises CalledProcessError where it refused."""

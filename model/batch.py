@@ -73,13 +73,17 @@ class Pair:
 
 @dataclass(frozen=True)
 class Batch:
-    """B labelled examples: both sides, the pair, label (B,) float32 in {0, 1} and weight (B,) float32."""
+    """B labelled examples: both sides, the pair, label (B,) float32 in {0, 1} and weight (B,) float32.
+
+    position: (B,) int64, where each app stood in its list, from 1, and 0 where that is not known; for training only.
+    """
 
     request: Side
     app: Side
     pair: Pair
     label: Tensor
     weight: Tensor
+    position: Tensor | None = None
 
     def __len__(self) -> int:
         return self.label.shape[0]

@@ -6,7 +6,7 @@ import numpy as np
 import polars as pl
 
 from model.checks import Floats, Ids, Mask
-from model.data.dataset import Dataset
+from model.data.dataset import LOGGED, Dataset, has_logged
 from model.data.examples import encode
 from model.schema import FeatureSchema, Kind, Source
 from model.scorer import Scorer
@@ -60,7 +60,8 @@ def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> di
 
 def shelves(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column _shelf numbers them."""
-    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop("app_id", "label").with_row_index("_shelf")
+    of_its_app = ["app_id", "label", *(name for name in LOGGED if name != "history" and has_logged(rows))]
+    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop(of_its_app).with_row_index("_shelf")
     apps = dataset.apps.filter("available").select("app_id")
     drawn = apps.sample(min(SHELF_SIZE, len(apps)), seed=seed)
     return asked.join(drawn, how="cross").with_columns(label=pl.lit(0, pl.Int8))

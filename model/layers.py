@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
+from model.blocks import Axes, Block, Per, cross_rows, pair_numbers, side_numbers, total, value_rows
 
 Part = dict[str, Tensor]
 """What a side leaves for `combine`: tensors whose first dimension is the side's rows."""
@@ -34,6 +35,11 @@ class WideSide(nn.Module):
         self.table = nn.Parameter(torch.zeros(max(sum(field.size for field in fields), 1), 1))
         self.dense = nn.Parameter(torch.zeros(sizes.dense))
         self.id_count = len(sizes.ids)
+        self.rows, self.numbers = value_rows(fields), side_numbers(sizes)
+
+    def axes(self) -> dict[str, Axes]:
+        """See `Described`."""
+        return {"table": {0: self.rows}, "dense": {0: self.numbers}}
 
     def forward(self, side: Side) -> Tensor:
         """(B,)."""
@@ -57,6 +63,11 @@ class Wide(nn.Module):
         self.pair_dense = nn.Parameter(torch.zeros(sizes.pair_dense))
         self.crosses = nn.Parameter(torch.zeros(max(sizes.crosses, 1), 1))
         self.bias = nn.Parameter(torch.zeros(1))
+        self.rows, self.numbers = cross_rows(sizes), pair_numbers(sizes)
+
+    def axes(self) -> dict[str, Axes]:
+        """See `Described`."""
+        return {"crosses": {0: self.rows}, "pair_dense": {0: self.numbers}}
 
     def request_part(self, side: Side) -> Tensor:
         """(B,): the request's own weights and crosses."""
@@ -98,7 +109,16 @@ class FieldEmbedding(nn.Module):
             self.register_buffer(f"offsets_{place}", offsets_of(members), persistent=False)
         self.fields = fields
         self.id_count = len(sizes.ids)
-        self.width = sum(dims) + sizes.dense
+        placed = [member for group in self.groups for member in group]
+        embedded = (Block(fields[member].name, dims[member], Per.EMBEDDING) for member in placed)
+        self.columns = (*side_numbers(sizes), *embedded)
+
+    def axes(self) -> dict[str, Axes]:
+        """See `Described`; `columns` are those of the output."""
+        return {
+            f"tables.{place}": {0: value_rows(self.fields[member] for member in group)}
+            for place, group in enumerate(self.groups)
+        }
 
     def forward(self, side: Side) -> Tensor:
         """(B, width)."""
@@ -134,16 +154,21 @@ class FieldEmbedding(nn.Module):
 class SplitLinear(nn.Module):
     """One linear layer over (request, app, pair) values, cut so that each side's product is computed once.
 
-    W x + b = W_r r + W_a a + W_p p + b: the first layer of a tower over the concatenation, exactly.
+    W x + b = W_r r + W_a a + W_p p + b: the first layer of a tower over the concatenation, exactly. columns: of the
+    request, the app and the pair, and whose they are.
     """
 
-    def __init__(self, widths: tuple[int, int, int], out: int) -> None:
+    def __init__(self, columns: tuple[Sequence[Block], Sequence[Block], Sequence[Block]], out: int) -> None:
         super().__init__()
+        self.columns = columns
+        widths = [total(blocks) for blocks in columns]
         bound = max(sum(widths), 1) ** -0.5
-        self.request, self.app, self.pair = (
-            nn.Parameter(torch.empty(out, width).uniform_(-bound, bound)) for width in widths
-        )
+        self.request, self.app, self.pair = (nn.Parameter(torch.empty(out, w).uniform_(-bound, bound)) for w in widths)
         self.bias = nn.Parameter(torch.empty(out).uniform_(-bound, bound))
+
+    def axes(self) -> dict[str, Axes]:
+        """See `Described`."""
+        return {name: {1: tuple(blocks)} for name, blocks in zip(("request", "app", "pair"), self.columns, strict=True)}
 
 
 class MLP(nn.Module):
@@ -169,7 +194,7 @@ class Deep(nn.Module):
         super().__init__()
         self.request = FieldEmbedding(sizes.request, dim)
         self.app = FieldEmbedding(sizes.app, dim)
-        self.first = SplitLinear((self.request.width, self.app.width, sizes.pair_dense), first)
+        self.first = SplitLinear((self.request.columns, self.app.columns, pair_numbers(sizes)), first)
         self.mlp = mlp
 
     def request_part(self, side: Side) -> Tensor:

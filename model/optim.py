@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, ClassVar
 
+import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
 from torch.optim import Adagrad, Adam, Optimizer
@@ -37,6 +38,22 @@ class FTRLProximal(RowOptimizer):
         z = z + g - (grown.sqrt() - n.sqrt()) / options["alpha"] * weight
         rate = (options["beta"] + grown.sqrt()) / options["alpha"] + options["l2"]
         return -(z - z.clamp(-options["l1"], options["l1"])) / rate, (z, grown)
+
+    def initial(self, param: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """n = 0, and the z from which the recurrence gives the weight as it stands, so that no step forgets it."""
+        return self.reconciled(param, super().initial(param, options), options)
+
+    def reconciled(self, param: Tensor, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The state with z as it is where it gives the weight, elsewhere with the nearest z that does.
+
+        They part where a weight was set from outside or the options are others, in a warm start. Solved for z, the
+        recurrence is z = -w ((beta + sqrt(n)) / alpha + l2) - sign(w) l1.
+        """
+        z, l1 = state["z"], options["l1"]
+        rate = (options["beta"] + state["n"].sqrt()) / options["alpha"] + options["l2"]
+        given = -(z - z.clamp(-l1, l1)) / rate
+        needed = torch.where(param == 0, z.clamp(-l1, l1), -param * rate - param.sign() * l1)
+        return {**state, "z": torch.where(torch.isclose(given, param, rtol=1e-4, atol=1e-9), z, needed)}
 
 
 class PaperRecipe(BaseModel):

@@ -41,10 +41,19 @@ class RowOptimizer(Optimizer):
                     self._update(param, param.grad, group)
         return None
 
+    def initial(self, param: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The state of a parameter before its first step, by name."""
+        first, second = self.kept
+        return {first: torch.zeros_like(param), second: torch.zeros_like(param), "steps": torch.zeros(())}
+
+    def reconciled(self, param: Tensor, state: Mapping[str, Tensor], options: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The state nearest to `state` that agrees with the parameter as it stands."""
+        return dict(state)
+
     def _update(self, param: Tensor, gradient: Tensor, group: Mapping[str, Any]) -> None:
         state, (first, second) = self.state[param], self.kept
         if not state:
-            state.update({first: torch.zeros_like(param), second: torch.zeros_like(param), "steps": torch.zeros(())})
+            state.update(self.initial(param, group))
         state["steps"] += 1
         options = {**group, "step": state["steps"].item()}
         tensors = (param, state[first], state[second])

@@ -111,6 +111,7 @@ class LogSpec(BaseModel):
     at: str | None = None
     split: str | None = None
     request: str | None = None
+    position: str | None = None
     label: str = "label"
     positive: tuple[str, ...] = ("1", "true")
     negatives: Negatives | None = None

@@ -66,7 +66,7 @@ class Scorer:
         empty = torch.empty((len(rows), 0))
         app = Side(empty.long(), empty, keys=keys)
         ids = [table.ids[row] for row in rows.tolist()]
-        pair = self.transform.pairs(request, app, _pair_statistics(query, ids, self.transform.audience))
+        pair = self.transform.pairs(request, app, pair_statistics(query, ids, self.transform.audience))
         logits = self.net.combine(self.net.request_part(request), part, pair)
         return torch.sigmoid(logits.double() + self.log_rate).numpy()
 
@@ -106,7 +106,7 @@ def _columns(fields: Sequence[FieldSpec], rows: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def _pair_statistics(
+def pair_statistics(
     query: Query, ids: Sequence[str], audience: Mapping[str, int]
 ) -> Mapping[PairStatistic, npt.NDArray[np.float64]]:
     """(N,) each: how often the user used each candidate, and how many others are known to use it."""

@@ -5,7 +5,7 @@ import hashlib
 import os
 import shutil
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self, TypeVar
@@ -90,21 +90,27 @@ def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str
 
 
 def discard(folder: Path) -> None:
-    """Remove a sealed folder: first its name, in one step, then its files; killed between, a sweep removes the rest."""
+    """Remove a sealed folder: first its name, in one step, then its files; killed between, a sweep removes the rest.
+
+    Nothing where there is none, as when another process was first.
+    """
     partial = folder.with_name(f".{folder.name}.partial")
-    os.replace(folder, partial)
-    shutil.rmtree(partial, ignore_errors=True)
+    with suppress(FileNotFoundError), _locked(folder.parent, fcntl.LOCK_SH):
+        shutil.rmtree(partial, ignore_errors=True)
+        os.replace(folder, partial)
+        shutil.rmtree(partial, ignore_errors=True)
 
 
 def sweep(bundles: Path) -> list[str]:
-    """Remove what killed processes left half saved, and name it; does nothing while any process is saving."""
+    """Remove what killed processes left half saved, and name it; nothing while any process saves or discards."""
     if not bundles.exists():
         return []
     try:
         with _locked(bundles, fcntl.LOCK_EX | fcntl.LOCK_NB):
             partials = sorted(bundles.glob(".*.partial"))
             for partial in partials:
-                shutil.rmtree(partial)
+                with suppress(FileNotFoundError):  # a release before this one removes without the lock
+                    shutil.rmtree(partial)
             return [partial.name for partial in partials]
     except BlockingIOError:
         return []
@@ -136,7 +142,10 @@ def _sync(folder: Path) -> None:
 
 @contextmanager
 def _locked(folder: Path, operation: int) -> Iterator[None]:
-    """Hold the folder's lock: shared by those who save, alone for the one who sweeps; the kernel frees it on death."""
+    """Hold the folder's lock: shared by those who save or discard, alone for the one who sweeps.
+
+    The kernel frees it on death.
+    """
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, operation)

@@ -4,25 +4,27 @@ import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
-from torch.optim import Optimizer
 
 from model.data.dataset import Dataset
 from model.data.examples import Examples, encode, rows_of
 from model.fitting import fit
-from model.layers import FieldEmbedding
+from model.growth import grow
+from model.learner import POSITION, Learner, SeenCounts, seen_counts
 from model.metrics import auc, log_loss
 from model.optim import RECIPES, Recipe
+from model.position import PositionBias
 from model.scorer import Scorer
 from model.statistics import statistics_of
 from model.transforms import Transform
+from model.warmstart import Transferred, WarmStart, transfer
 from model.zoo import Net, build, forward
 
 ROWS_AT_ONCE = 8192
@@ -59,7 +61,10 @@ class TrainConfig(BaseModel):
 
 @dataclass(frozen=True)
 class Progress:
-    """Where a run stands. loss: the mean of the epoch so far; auc: of the last finished epoch on the stop split."""
+    """Where a run stands. loss: the mean of the epoch so far; auc: of the last finished epoch on the stop split.
+
+    Epoch 0 is a warm start before its first step; its loss is the stop split's.
+    """
 
     epoch: int
     epochs: int
@@ -71,7 +76,11 @@ class Progress:
 
 @dataclass(frozen=True)
 class TrainResult:
-    """A trained net with what a bundle needs of the run. history: a record an epoch."""
+    """A trained net with what a bundle needs of the run.
+
+    history: a record an epoch, that of a warm start before its first step among them as epoch 0; best_epoch: whose
+    weights were kept; transferred: what a warm start took over.
+    """
 
     config: TrainConfig
     transform: Transform
@@ -80,41 +89,55 @@ class TrainResult:
     statistics: dict[str, Any]
     optimizer_state: dict[str, Tensor]
     history: list[dict[str, float]]
+    best_epoch: int
+    transferred: Transferred | None
+
+    @property
+    def epochs(self) -> int:
+        """How many epochs were run."""
+        return int(self.history[-1]["epoch"])
 
 
-def train(config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress], None]) -> TrainResult:
+def train(
+    config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress], None], start: WarmStart | None = None
+) -> TrainResult:
     """Fit the transform, train the net, stop early on the stop split's AUC, keep the best epoch's weights.
 
+    start: begin from a parent, whose transform is grown and whose weights and optimizer state are taken over; that
+    untrained start is a candidate too, so the result is never worse than it on the stop split.
     Raises TrainingFailed on a loss that is not finite, labels of one class, or an empty split, with the numbers.
     """
     recipe = config.built_recipe()
     check_labels(dataset)
-    transform = fit(dataset.schema, dataset)
+    schema = dataset.schema
+    transform = grow(start.parent.transform, schema, dataset, compact=start.compact) if start else fit(schema, dataset)
     examples = encode(transform, dataset, rows_of(dataset, "train"))
     held_out = encode(transform, dataset, rows_of(dataset, "stop"))
     with torch.random.fork_rng(devices=[]), unchecked_sparse():
         torch.manual_seed(config.seed)
         net = build(config.architecture, {**recipe.net_params, **config.params}, transform.sizes)
-        run = Run(config, net, recipe.optimizers(net, config.batch_size), progress)
-        history = run.fit(examples, held_out, decays=recipe.decays)
-    settle_unseen(net, transform)
+        optimizers = partial(recipe.optimizers, batch_size=config.batch_size)
+        learner = Learner.of(net, _position(examples, start), optimizers=optimizers)
+        transferred, seen = transfer(start, learner, transform) if start else (None, seen_counts(net, transform))
+        run = Run(config, learner, progress)
+        if start:
+            run.begin(held_out)
+        kept = run.fit(examples, held_out, seen=seen, decays=recipe.decays)
     scores = probabilities(net, held_out)
     metrics = {"auc": auc(_array(held_out.label), scores), "log_loss": log_loss(_array(held_out.label), scores)}
     statistics = statistics_of(dataset, transform, scores)
-    return TrainResult(config, transform, net, metrics, statistics, run.state, history)
+    return TrainResult(config, transform, net, metrics, statistics, kept.state, run.history, kept.epoch, transferred)
+
+
+def _position(examples: Examples, start: WarmStart | None) -> PositionBias | None:
+    """The term for where the apps stood, where the log tells it or the parent had learned it."""
+    learned = start is not None and any(name.startswith(POSITION) for name in start.parent.optimizer or ())
+    return PositionBias(examples.position) if learned or bool(examples.position.any()) else None
 
 
 def unchecked_sparse() -> AbstractContextManager[None]:
     """Torch warns until sparse gradients are either checked or not; its own are well made, and a check costs time."""
     return torch.sparse.check_sparse_tensor_invariants(enable=False)  # type: ignore[no-untyped-call]  # torch's
-
-
-def settle_unseen(net: Net, transform: Transform) -> None:
-    """Give ids that training never saw the mean of their field, see `FieldEmbedding.settle_unseen`."""
-    counts = {name: torch.from_numpy(vocabulary.counts) for name, vocabulary in transform.vocabularies.items()}
-    for module in net.modules():
-        if isinstance(module, FieldEmbedding):
-            module.settle_unseen(counts)
 
 
 def check_labels(dataset: Dataset) -> None:
@@ -128,79 +151,69 @@ def check_labels(dataset: Dataset) -> None:
             )
 
 
+@dataclass(frozen=True)
+class Kept:
+    """The best candidate so far: its epoch, its AUC, the net's weights, and the optimizers' tensors beside them."""
+
+    epoch: int
+    auc: float
+    weights: dict[str, Tensor]
+    state: dict[str, Tensor]
+
+
 class Run:
-    """One training run's moving parts. state: the optimizers' tensors as they were at the best epoch's weights."""
+    """One training run's moving parts. best: the candidate to keep, None before the first; history: a record each."""
 
-    def __init__(
-        self, config: TrainConfig, net: Net, optimizers: list[Optimizer], progress: Callable[[Progress], None]
-    ) -> None:
-        self.config, self.net, self.optimizers, self.progress = config, net, optimizers, progress
-        self.auc: float | None = None
-        self.state: dict[str, Tensor] = {}
+    def __init__(self, config: TrainConfig, learner: Learner, progress: Callable[[Progress], None]) -> None:
+        self.config, self.learner, self.progress = config, learner, progress
+        self.best: Kept | None = None
+        self.history: list[dict[str, float]] = []
 
-    def fit(self, examples: Examples, held_out: Examples, *, decays: bool) -> list[dict[str, float]]:
-        """Train until `patience` epochs in a row brought nothing; the net is left with its best epoch's weights."""
-        history: list[dict[str, float]] = []
-        best, best_state, failures = -math.inf, dict[str, Tensor](), 0
-        label = _array(held_out.label)
+    def begin(self, held_out: Examples) -> None:
+        """Take the net as it stands for a candidate, of epoch 0."""
+        best = self._judge(held_out, {"epoch": 0})
+        self.progress(Progress(0, self.config.epochs, 1, 1, self.history[-1]["log_loss"], best.auc))
+
+    def fit(self, examples: Examples, held_out: Examples, *, seen: SeenCounts, decays: bool) -> Kept:
+        """Train until `patience` epochs in a row brought nothing; the best candidate, whose weights the net is left
+        with.
+
+        seen: how often training held each id, see `Learner.settle_unseen`; decays: lower the rate when an epoch fails.
+        """
+        failures = 0
         for epoch in range(1, self.config.epochs + 1):
             loss = self._epoch(examples, epoch)
-            scores = probabilities(self.net, held_out)
-            self.auc = auc(label, scores)
-            history.append({"epoch": epoch, "loss": loss, "auc": self.auc, "log_loss": log_loss(label, scores)})
-            if self.auc > best + 1e-6:
-                best, failures = self.auc, 0
-                best_state = {name: value.clone() for name, value in self.net.state_dict().items()}
-                self.state = self._state()
-                continue
-            failures += 1
+            self.learner.settle_unseen(seen)
+            best = self._judge(held_out, {"epoch": epoch, "loss": loss})
+            failures = 0 if best.epoch == epoch else failures + 1
             if failures >= self.config.patience:
                 break
-            if decays:
-                self._decay()
-        self.net.load_state_dict(best_state)
-        return history
+            if failures and decays:
+                self.learner.decay()
+        self.learner.net.load_state_dict(best.weights)
+        return best
 
-    def _state(self) -> dict[str, Tensor]:
-        """Every optimizer's tensors by parameter name and kind: `deep.first.bias/sum`."""
-        names: dict[Tensor, str] = {parameter: name for name, parameter in self.net.named_parameters()}
-        return {
-            f"{names[parameter]}/{kind}": value.clone()
-            for optimizer in self.optimizers
-            for parameter, kinds in optimizer.state.items()
-            for kind, value in kinds.items()
-            if isinstance(value, Tensor)
-        }
+    def _judge(self, held_out: Examples, record: dict[str, float]) -> Kept:
+        """Measure the net on the stop split and keep it if none was better; the best so far."""
+        label, scores = _array(held_out.label), probabilities(self.learner.net, held_out)
+        self.history.append({**record, "auc": auc(label, scores), "log_loss": log_loss(label, scores)})
+        if self.best is None or self.history[-1]["auc"] > self.best.auc + 1e-6:
+            weights = {name: value.clone() for name, value in self.learner.net.state_dict().items()}
+            self.best = Kept(int(record["epoch"]), self.history[-1]["auc"], weights, self.learner.state())
+        return self.best
 
     def _epoch(self, examples: Examples, epoch: int) -> float:
-        self.net.train()
+        self.learner.net.train()
         batches = shuffled(len(examples), self.config.batch_size)
         steps, total = len(batches), 0.0
+        before = self.history[-1]["auc"] if self.history else None
         for step, rows in enumerate(batches, start=1):
-            loss = self._step(examples, rows)
+            loss = self.learner.step(examples.batch(rows))
             if not math.isfinite(loss):
                 raise TrainingFailed(f"the loss became {loss} at epoch {epoch}, step {step} of {steps}; lower the rate")
             total += loss
-            self.progress(Progress(epoch, self.config.epochs, step, steps, total / step, self.auc))
+            self.progress(Progress(epoch, self.config.epochs, step, steps, total / step, before))
         return total / steps
-
-    def _step(self, examples: Examples, rows: Tensor) -> float:
-        batch = examples.batch(rows)
-        for optimizer in self.optimizers:
-            optimizer.zero_grad()
-            for group in optimizer.param_groups:
-                if "scale" in group:  # a batch's mean loss is to count as the sum over its rows, however many those are
-                    group["scale"] = float(len(batch))
-        loss = F.binary_cross_entropy_with_logits(forward(self.net, batch), batch.label, weight=batch.weight)
-        loss.backward()  # type: ignore[no-untyped-call]  # torch ships it untyped
-        for optimizer in self.optimizers:
-            optimizer.step()
-        return loss.item()
-
-    def _decay(self) -> None:
-        for optimizer in self.optimizers:
-            for group in optimizer.param_groups:
-                group["lr"] *= 0.1
 
 
 def shuffled(count: int, size: int) -> list[Tensor]:

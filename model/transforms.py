@@ -11,7 +11,8 @@ import polars as pl
 import torch
 from torch import Tensor
 
-from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
+from model.batch import Bag, FieldSize, Pair, Side
+from model.blocks import NamedSide, NamedSizes
 from model.crosses import Crosses
 from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 from model.vocabulary import MISSING_ID, Floats, Ids, Quantiles, Vocabulary
@@ -49,11 +50,16 @@ class Transform:
         return Pair(dense, self.crosses.between(request, app))
 
     @cached_property
-    def sizes(self) -> Sizes:
-        """What a network needs to size its parameters."""
-        pair = self.schema.of(Source.PAIR, kind=Kind.CONTINUOUS)
-        return Sizes(
-            self._side_sizes(REQUEST_SOURCES), self._side_sizes((Source.APP,)), len(pair), self.crosses.table_size
+    def sizes(self) -> NamedSizes:
+        """What a network needs to size its parameters, and whose each part of them is."""
+        pair = self._names((Source.PAIR,))
+        return NamedSizes(
+            request=self._side_sizes(REQUEST_SOURCES),
+            app=self._side_sizes((Source.APP,)),
+            pair_dense=len(pair),
+            crosses=self.crosses.table_size,
+            pair_numbers=pair,
+            cross_rows=tuple((table.spec.name, table.size) for table in self.crosses.tables),
         )
 
     def to_state(self) -> tuple[dict[str, Any], dict[str, npt.NDArray[Any]]]:
@@ -112,12 +118,18 @@ class Transform:
                 dense[:, place] = self.quantiles[field.name].normalise(_floats(column))
         return torch.from_numpy(dense)
 
-    def _side_sizes(self, sources: tuple[Source, ...]) -> SideSizes:
-        return SideSizes(
+    def _side_sizes(self, sources: tuple[Source, ...]) -> NamedSide:
+        numbers = self._names(sources)
+        return NamedSide(
             tuple(self._size(field) for field in self.schema.of(*sources, kind=Kind.CATEGORICAL)),
             tuple(self._size(field) for field in self.schema.of(*sources, kind=Kind.MULTI)),
-            len(self.schema.of(*sources, kind=Kind.CONTINUOUS)),
+            dense=len(numbers),
+            numbers=numbers,
         )
+
+    def _names(self, sources: tuple[Source, ...]) -> tuple[str, ...]:
+        """The continuous fields, in order."""
+        return tuple(field.name for field in self.schema.of(*sources, kind=Kind.CONTINUOUS))
 
     def _size(self, field: FieldSpec) -> FieldSize:
         return FieldSize(field.name, self.vocabularies[field.name].size, field.dim)

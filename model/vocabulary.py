@@ -39,6 +39,24 @@ class Vocabulary:
         special = [rare, seen.get(None, 0), seen.get(NULL, 0)]
         return cls(field, tuple(kept), np.array(special + [plain[value] for value in kept], dtype=np.int64))
 
+    @classmethod
+    def none(cls, field: str) -> "Vocabulary":
+        """A vocabulary that no value has been seen of."""
+        return cls(field, (), np.zeros(FIRST_ID, dtype=np.int64))
+
+    def grown(self, seen: Mapping[str | None, int], *, min_count: int, compact: bool = False) -> "Vocabulary":
+        """These values with their ids, then those of `seen` that are new and frequent enough; the counts add up.
+
+        compact: without the values that `seen` lacks, which moves the ids of those after them.
+        """
+        known = set(self.values)
+        new = Vocabulary.fit(self.field, {v: c for v, c in seen.items() if v not in known}, min_count=min_count)
+        before = zip(self.values, self.counts[FIRST_ID:].tolist(), strict=True)
+        kept = {value: count + seen.get(value, 0) for value, count in before if not compact or seen.get(value, 0)}
+        special = self.counts[:FIRST_ID] + new.counts[:FIRST_ID]
+        counts = np.concatenate([special, np.array([*kept.values()], dtype=np.int64), new.counts[FIRST_ID:]])
+        return Vocabulary(self.field, (*kept, *new.values), counts)
+
     @property
     def size(self) -> int:
         """How many ids there are, the special ones included."""

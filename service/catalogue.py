@@ -1,20 +1,24 @@
 """The catalogue as one scorer sees it: which app is which row of its table, and who may be shown it."""
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
 from model.app_table import AppTable
-from model.query import App
+from model.query import App, Value
 from model.schema import FeatureSchema, Source
 from service.admission import fitting, settable
 from service.store.ports import AppChanges, AppRecord
 
 Rows = npt.NDArray[np.int64]
+
+SPARE_ROWS = 64
+"""Outdated rows that a table may hold beside as many as it has apps."""
 
 
 @dataclass(frozen=True)
@@ -54,64 +58,122 @@ class Stock:
 
 
 @dataclass(frozen=True)
+class Edition:
+    """The catalogue at one moment as one scorer sees it: each app's row of the table, and the values encoded there.
+
+    values: app id to its features that fit the schema, as JSON, since most of them are never looked at.
+    """
+
+    table: AppTable
+    stock: Stock
+    values: Mapping[str, bytes]
+
+
+@dataclass(frozen=True)
 class Selection:
-    """The candidates of one request. rows: (N,) of the scorer's table, no row twice."""
+    """The candidates of one request. rows: (N,) of its edition's table, no row twice."""
 
     rows: Rows
+    edition: Edition
     unknown: tuple[str, ...] = ()
     unavailable: tuple[str, ...] = ()
     doubled: tuple[str, ...] = ()
+
+    @property
+    def table(self) -> AppTable:
+        """The table that `rows` are of, whatever the shelf has come to since."""
+        return self.edition.table
+
+    def features_of(self, app_id: str) -> Mapping[str, Value]:
+        """The values that an app of the selection is scored with."""
+        return _unpacked(self.edition.values[app_id])
 
 
 class Shelf:
     """A scorer's app table with what the store says of each app; one thread refreshes it, any number read it."""
 
     def __init__(self, table: AppTable, schema: FeatureSchema) -> None:
-        self.table = table
-        self.sequence = 0
+        self.sequence, self.origin = 0, ""
         self._fields = settable(schema, Source.APP)
-        self._stock = Stock({}, frozenset(), {})
+        self._edition = Edition(table, Stock({}, frozenset(), {}), {})
 
     def refresh(self, changes: AppChanges) -> None:
-        """Take in what the store changed: encode the apps put, forget the deleted, then show all of it at once."""
+        """Take in what the store changed: encode what is new of it, forget the deleted, then show all of it at once."""
         if changes.put or changes.deleted:
-            self.table.put([App(record.id, fitting(record.features, self._fields)) for record in changes.put])
-            self._stock = self._changed(changes.put, frozenset(changes.deleted))
-        self.sequence = changes.sequence
+            self._edition = _compact(self._changed(changes.put, frozenset(changes.deleted)))
+        self.sequence, self.origin = changes.sequence, changes.origin
 
     def select(
         self, candidates: Sequence[str] | None, *, country: str | None, without: frozenset[str] = frozenset()
     ) -> Selection:
         """Look up the candidates given, or take all that is sold in the country; `without` is never among them."""
-        stock = self._stock
+        edition = self._edition
+        stock = edition.stock
         if candidates is None:
-            return Selection(_less(stock.sold_in(country), stock.rows, without))
+            return Selection(_less(stock.sold_in(country), stock.rows, without), edition)
         asked = dict.fromkeys(candidates)
         known = [app_id for app_id in asked if app_id in stock.rows]
         shown = [app_id for app_id in known if app_id not in without and stock.sells(app_id, country)]
         return Selection(
             _rows(stock.rows[app_id] for app_id in shown),
+            edition,
             unknown=_left(asked, known),
             unavailable=_left(known, shown),
             doubled=_doubled(candidates, asked),
         )
 
     def __contains__(self, app_id: str) -> bool:
-        return app_id in self._stock.rows
+        return app_id in self._edition.stock.rows
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._edition.stock.rows)
 
     def __len__(self) -> int:
-        return len(self._stock.rows)
+        return len(self._edition.stock.rows)
 
-    def _changed(self, put: Sequence[AppRecord], deleted: frozenset[str]) -> Stock:
-        old = self._stock
-        touched = deleted | {record.id for record in put}
-        limited = {app_id: countries for app_id, countries in old.limited.items() if app_id not in touched}
-        rows = {app_id: row for app_id, row in old.rows.items() if app_id not in deleted}
-        return Stock(
-            rows | {record.id: self.table.index[record.id] for record in put},
-            (old.unavailable - touched) | {record.id for record in put if not record.available},
-            limited | {record.id: frozenset(record.countries) for record in put if record.countries},
-        )
+    def _changed(self, put: Sequence[AppRecord], deleted: frozenset[str]) -> Edition:
+        """The next edition: an app whose values are as they were keeps its row, any other gets a new one."""
+        table, old = self._edition.table, self._edition.values
+        values = {record.id: _packed(fitting(record.features, self._fields)) for record in put}
+        fresh = {app_id: packed for app_id, packed in values.items() if old.get(app_id) != packed}
+        table.put([App(app_id, _unpacked(packed)) for app_id, packed in fresh.items()])
+        kept = {app_id: packed for app_id, packed in old.items() if app_id not in deleted}
+        stock = _restocked(self._edition.stock, put, deleted)
+        rows = {app_id: row for app_id, row in stock.rows.items() if app_id not in deleted}
+        rows |= {app_id: table.index[app_id] for app_id in fresh}
+        return Edition(table, replace(stock, rows=rows), kept | fresh)
+
+
+def _unpacked(values: bytes) -> dict[str, Value]:
+    """The values of one app of an edition."""
+    features: dict[str, Value] = msgspec.json.decode(values)
+    return features
+
+
+def _packed(features: Mapping[str, Value]) -> bytes:
+    return msgspec.json.encode(features, order="sorted")
+
+
+def _restocked(old: Stock, put: Sequence[AppRecord], deleted: frozenset[str]) -> Stock:
+    """Where each app may be shown now; its rows are still the old ones."""
+    touched = deleted | {record.id for record in put}
+    limited = {app_id: countries for app_id, countries in old.limited.items() if app_id not in touched}
+    return Stock(
+        old.rows,
+        (old.unavailable - touched) | {record.id for record in put if not record.available},
+        limited | {record.id: frozenset(record.countries) for record in put if record.countries},
+    )
+
+
+def _compact(edition: Edition) -> Edition:
+    """The same over a table without outdated rows, once there are more of those than apps."""
+    rows = edition.stock.rows
+    if len(edition.table) <= 2 * len(rows) + SPARE_ROWS:
+        return edition
+    table = edition.table.only(list(rows.values()))
+    return replace(
+        edition, table=table, stock=replace(edition.stock, rows={app_id: table.index[app_id] for app_id in rows})
+    )
 
 
 def _rows(rows: Iterable[int]) -> Rows:

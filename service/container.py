@@ -9,22 +9,34 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from service.background import Background
+from service.background import Background, Beside, Repeated
+from service.bundles import BundleStore, LocalBundles
 from service.engine import Engine, Live
+from service.feedback import DAY_S, Intake, IntakeLimits, Settler, SettlerParts
+from service.fetching import Breaker, UserFetcher
 from service.follower import Follower, FollowerParts
 from service.home import Home
+from service.impressions import ImpressionWriter
+from service.lastseen import CatalogueCopy, LastSeen
+from service.log_keeping import Kept, trim_log
 from service.preparation import prepare
-from service.ranker import Ranker
+from service.ranker import Ranker, RankerParts
 from service.readiness import Readiness
 from service.registry import Registry
+from service.restocking import Restocker
 from service.rollout import Coordinator, Pace, Time
 from service.settings import Settings
+from service.store.backend import Backend
+from service.store.job_ports import JobStore
+from service.store.log_ports import EventLog
 from service.store.ports import FeatureStore
-from service.store.sqlite import Database
-from service.store.sqlite_features import SqliteFeatureStore
-from service.store.sqlite_registry import SqliteRegistryIndex
-from service.store.sqlite_rollout import SqliteRolloutStore
+from service.store.redis_backend import open_redis
+from service.store.sqlite_backend import open_sqlite
 from service.telemetry import Metrics
+from service.turns import OneAtATime
+
+SETTLE_EVERY_S = 0.5
+TRIM_EVERY_S = 600.0
 
 
 @dataclass(frozen=True)
@@ -37,11 +49,16 @@ class Container:
     settings: Settings
     home: Home
     features: FeatureStore
+    log: EventLog
+    jobs: JobStore
+    bundles: BundleStore
     registry: Registry
     coordinator: Coordinator
     engine: Engine
     background: Background
     ranker: Ranker
+    impressions: ImpressionWriter
+    intake: Intake
     readiness: Readiness
     metrics: Metrics
     prepare: Callable[[str], Live]
@@ -56,21 +73,27 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     """
     home = Home(settings.home)
     home.ensure()
-    database = Database(home.store)
-    features = SqliteFeatureStore(database)
-    registry = Registry(SqliteRegistryIndex(database, time.time), home.bundles)
-    rollouts = SqliteRolloutStore(database, time.time)
+    backend = _open(settings, home)
+    features, rollouts = backend.features, backend.rollouts
+    bundles = LocalBundles(home.bundles)
+    registry = Registry(backend.index, bundles)
     engine, metrics = Engine(), Metrics(metrics_folder)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
     ready_version = partial(_prepare, registry, features)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
+    copy = CatalogueCopy(home.catalogue)
+    last_seen = LastSeen(home.pointer, copy, folder=bundles.fetch)
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    impressions = ImpressionWriter(backend.log, capacity=settings.impression_buffer, meter=metrics)
     parts = FollowerParts(
-        process=f"{socket.gethostname()}:{os.getpid()}",
+        process=process,
         engine=engine,
         rollouts=rollouts,
         pointer=registry.live,
         prepare=ready_version,
-        refresh=partial(_refresh, features),
+        refresh=Restocker(features, copy=copy if settings.redis_url else None, clock=time.monotonic),
+        remember=last_seen.remember,
+        recall=last_seen.prepare,
         executor=executor,
         clock=time.time,
         pace=pace,
@@ -79,11 +102,27 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         settings=settings,
         home=home,
         features=features,
+        log=backend.log,
+        jobs=backend.jobs,
+        bundles=bundles,
         registry=registry,
         coordinator=Coordinator(registry, rollouts, time=Time(time.time, time.sleep), pace=pace),
         engine=engine,
-        background=Background(Follower(parts), executor),
-        ranker=Ranker(features, engine, meter=metrics, clock=time.perf_counter),
+        background=Background(
+            Follower(parts), executor, beside=(impressions, *_log_work(settings, backend, process=process))
+        ),
+        ranker=Ranker(
+            UserFetcher(features, copies=settings.user_copies, breaker=Breaker(time.monotonic)),
+            engine,
+            parts=RankerParts(metrics, time.perf_counter, time.time, settings.rank_budget_s, impressions.record),
+        ),
+        impressions=impressions,
+        intake=Intake(
+            backend.log,
+            clock=time.time,
+            limits=IntakeLimits(settings.attribution_window_s, settings.log_keep_days * DAY_S),
+            flush=impressions.flush,
+        ),
         readiness=Readiness(engine),
         metrics=metrics,
         prepare=ready_version,
@@ -92,9 +131,29 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     )
 
 
+def _open(settings: Settings, home: Home) -> Backend:
+    if settings.redis_url is None:
+        return open_sqlite(home, time.time)
+    return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
+
+
+def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Beside, ...]:
+    """What is done with the log while a process serves, by one process at a time: settle installs, and trim."""
+    settling, trimming = (
+        OneAtATime(backend.jobs, name, holder=process, clock=time.time) for name in ("settling", "trimming")
+    )
+    settler = Settler(SettlerParts(backend.log, backend.features, process, time.time, settling))
+    kept = Kept(settings.log_keep_days, settings.log_keep_impressions)
+
+    def trim() -> None:
+        if trimming():
+            trim_log(backend.log, kept, now=time.time())
+
+    return (
+        Repeated("settling", settler.settle, every_s=SETTLE_EVERY_S, last=settling.give_back),
+        Repeated("trimming", trim, every_s=TRIM_EVERY_S, last=trimming.give_back),
+    )
+
+
 def _prepare(registry: Registry, features: FeatureStore, version: str) -> Live:
     return prepare(registry.folder(version), features)
-
-
-def _refresh(features: FeatureStore, live: Live) -> None:
-    live.shelf.refresh(features.apps_since(live.shelf.sequence))

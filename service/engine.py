@@ -1,6 +1,7 @@
 """The live scorer, and its replacement by one reference swap."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from service.errors import NoLiveVersion
@@ -10,13 +11,17 @@ if TYPE_CHECKING:
     from service.catalogue import Shelf
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Live:
-    """A version ready to serve: its scorer, and the catalogue as that scorer sees it."""
+    """A version ready to serve: its scorer, and the catalogue as that scorer sees it.
+
+    popularity: how often each app was taken in training, for when there is no time to score.
+    """
 
     version: str
     scorer: "Scorer"
     shelf: "Shelf"
+    popularity: Mapping[str, int] = field(default_factory=dict)
 
 
 class Engine:

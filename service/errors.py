@@ -45,10 +45,13 @@ class UnreasonedForce(ServiceError):
 
 
 class NoLiveVersion(ServiceError):
-    """Nothing is live yet."""
+    """This process serves no version yet."""
 
     def __init__(self) -> None:
-        super().__init__("no version is live; train one and `appshelf promote VERSION`")
+        super().__init__(
+            "no version is loaded here; where none is live train one and `appshelf promote VERSION`, "
+            "where one is the log says why it cannot be loaded"
+        )
 
 
 class NothingToPromote(ServiceError):
@@ -66,6 +69,38 @@ class NothingToRollBack(ServiceError):
     def __init__(self, live: str | None) -> None:
         super().__init__(
             f"no version was live before {live or 'now'}; `appshelf promote VERSION` takes another one live"
+        )
+
+
+class RollbackRefused(ServiceError):
+    """The version before live is in a state that a rollback does not take."""
+
+    def __init__(self, version: str, *, state: str) -> None:
+        super().__init__(
+            f"version {version!r} was live before and is {state} now, which a rollback does not take; "
+            f"`appshelf promote {version} --force --reason WHY` does"
+        )
+        self.version = version
+
+
+class LiveMoved(ServiceError):
+    """Another version went live while this one was judged or about to go live."""
+
+    def __init__(self, version: str, *, judged_against: str | None, live: str | None) -> None:
+        super().__init__(
+            f"version {version!r} was to take the place of {judged_against or 'none'}, "
+            f"and {live or 'none'} is live by now; look at `appshelf versions` and try again"
+        )
+        self.version = version
+
+
+class JudgingBrokeOff(ServiceError):
+    """The process that judged a version was ended from outside, which says nothing about the version."""
+
+    def __init__(self, check: str, *, signal: str) -> None:
+        super().__init__(
+            f"judging broke off: the process of the check {check} was ended by {signal}; "
+            "nothing is recorded, judge again"
         )
 
 
@@ -102,6 +137,35 @@ class RolloutFailed(ServiceError):
         self.version, self.process, self.detail = version, process, detail
 
 
+class UnknownJob(ServiceError):
+    """No job of that id is kept."""
+
+    def __init__(self, job_id: str) -> None:
+        super().__init__(f"job {job_id[:80]!r} is not kept; `appshelf jobs` lists those that are")
+
+
+class JobUnderWay(ServiceError):
+    """Another job waits or runs; `job_id` names it."""
+
+    def __init__(self, job_id: str, *, state: str) -> None:
+        super().__init__(
+            f"job {job_id!r} is {state} and one job trains at a time; wait for its end, see `appshelf jobs {job_id}`, "
+            "or cancel it"
+        )
+        self.job_id = job_id
+
+
+class JobEnded(ServiceError):
+    """A job that has ended cannot be cancelled."""
+
+    def __init__(self, job_id: str, *, state: str) -> None:
+        super().__init__(f"job {job_id!r} has {state} already, so there is nothing to cancel; ask for another retrain")
+
+
+class RetrainRefused(ServiceError):
+    """What a retrain was asked to do cannot be done, with these options or on this log."""
+
+
 class StoreUnavailable(ServiceError):
     """The store cannot be read or written now."""
 
@@ -133,6 +197,13 @@ class HomeUnusable(ServiceError):
 
     def __init__(self, home: Path, reason: str) -> None:
         super().__init__(f"the home {home} cannot be used ({reason}); set APPSHELF_HOME to a folder you can write")
+
+
+class ForeignData(ServiceError):
+    """A demo would write over someone's own data."""
+
+    def __init__(self, home: Path, *, source: str) -> None:
+        super().__init__(f"the home {home} holds data of {source}; `appshelf train` uses it, a demo needs another home")
 
 
 class SettingsRefused(ServiceError):

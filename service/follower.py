@@ -21,6 +21,7 @@ class FollowerParts:
 
     process: this process's name among the leases; pointer: reads the live version from the store; prepare: loads,
     dry-runs and warms up a version, or raises; refresh: brings a version's shelf up to date with the catalogue;
+    remember: keeps the version that serves for a start without the store, and recall gets that ready or is None;
     executor: where `prepare` runs, so that heartbeats go on; clock: epoch seconds.
     """
 
@@ -30,6 +31,8 @@ class FollowerParts:
     pointer: Callable[[], str | None]
     prepare: Callable[[str], Live]
     refresh: Callable[[Live], None]
+    remember: Callable[[str], None]
+    recall: Callable[[], Live | None]
     executor: Executor
     clock: Callable[[], float]
     pace: Pace
@@ -40,7 +43,7 @@ class Goal:
     """A version to prepare: for a rollout, or because the live pointer names it."""
 
     version: str
-    rollout: int | None
+    rollout: Rollout | None
 
 
 @dataclass(frozen=True)
@@ -63,21 +66,29 @@ class Follower:
     def __init__(self, parts: FollowerParts) -> None:
         self._parts = parts
         self._attempt: Attempt | None = None
-        self._voted: int | None = None
+        self._voted: Rollout | None = None  # all of it, since a store that lost everything counts from 1 again
         self._beat: tuple[str | None, float] | None = None
         self._trouble: str | None = None
 
     def start(self) -> None:
-        """Take the live version, if there is one, and only then a lease. Raises what reading or preparing it raises."""
-        live = self._parts.pointer()
-        if live is not None:
-            self._parts.engine.swap(self._parts.prepare(live))
-        self._heartbeat()
+        """Take the live version, if there is one, and only then a lease; with the store away, take what served last.
+
+        Raises what reading or preparing it raises, and StoreUnavailable where nothing served before.
+        """
+        try:
+            if live := self._parts.pointer():
+                self._swap(self._parts.prepare(live))
+            self._heartbeat()
+        except StoreUnavailable:
+            if self._parts.engine.version is None and not self._recall():
+                raise
 
     def run(self, stop: Event) -> None:
-        """Step until `stop` is set, then give the lease back."""
-        while not stop.wait(self._parts.pace.poll_s):
-            self.step()
+        """Step at its pace, or at once when the store has news, until `stop` is set; then give the lease back."""
+        while not stop.is_set():
+            self._parts.rollouts.wait(self._parts.pace.poll_s)
+            if not stop.is_set():
+                self.step()
         with suppress(StoreUnavailable):
             self._parts.rollouts.leave(self._parts.process)
 
@@ -85,11 +96,16 @@ class Follower:
         """One turn. Nothing that goes wrong in it stops the version that serves."""
         try:
             self._turn()
+            if self._trouble:
+                log.warning("the store is followed again")
             self._trouble = None
         except Exception as error:  # a rollout step
-            if str(error) != self._trouble:
+            # An outage looks different from turn to turn, refused, timed out, loading, and is told of once.
+            trouble = StoreUnavailable.__name__ if isinstance(error, StoreUnavailable) else str(error)
+            if trouble != self._trouble:
                 log.error("the live version serves on, but following the store failed: %s", error, exc_info=error)
-            self._trouble = str(error)
+            self._trouble = trouble
+            self._beat = self._voted = None  # the store may have lost either
 
     def _turn(self) -> None:
         self._heartbeat()
@@ -102,6 +118,17 @@ class Follower:
         self._heartbeat()
         if self._parts.engine.version is not None:
             self._parts.refresh(self._parts.engine.live())
+
+    def _swap(self, prepared: Live) -> None:
+        self._parts.engine.swap(prepared)
+        self._parts.remember(prepared.version)
+
+    def _recall(self) -> bool:
+        """Serve what served last, from local files; the store is followed from there when it is back."""
+        if recalled := self._parts.recall():
+            self._parts.engine.swap(recalled)
+            log.warning("the store is away; version %s serves, which was live when last seen", recalled.version)
+        return recalled is not None
 
     def _heartbeat(self) -> None:
         """Renew the lease when a quarter of it is over or the version changed: each beat costs the disk a write."""
@@ -116,12 +143,12 @@ class Follower:
         attempt = self._attempt
         if attempt is not None and attempt.goal.version == live and attempt.prepared is not None:
             self._parts.refresh(attempt.prepared)
-            self._parts.engine.swap(attempt.prepared)
+            self._swap(attempt.prepared)
             self._attempt = None
 
     def _seek(self, rollout: Rollout | None, live: str | None) -> None:
         """Begin to prepare what a rollout asks for, else what is live; let go of anything else that was prepared."""
-        goal = Goal(rollout.version, rollout.id) if rollout else Goal(live, None) if live else None
+        goal = Goal(rollout.version, rollout) if rollout else Goal(live, None) if live else None
         if self._attempt is not None and self._stands(self._attempt, goal):
             return
         self._attempt = None
@@ -139,19 +166,19 @@ class Follower:
 
     def _answer(self, rollout: Rollout) -> None:
         """Vote once in a rollout, when this process knows whether it is prepared."""
-        if self._voted == rollout.id:
+        if self._voted == rollout:
             return
         attempt = self._attempt
         if rollout.version == self._parts.engine.version:
             vote = Vote(self._parts.process, ok=True, detail="serves it already")
-        elif attempt is None or attempt.goal.rollout != rollout.id or not attempt.future.done():
+        elif attempt is None or attempt.goal.rollout != rollout or not attempt.future.done():
             return  # nothing for this rollout yet; what was prepared for another goal says nothing about it
         else:
             error = attempt.future.exception()
             detail = "prepared" if error is None else str(error) or repr(error)
             vote = Vote(self._parts.process, ok=error is None, detail=detail)
         self._parts.rollouts.vote(rollout.id, vote)
-        self._voted = rollout.id
+        self._voted = rollout
 
 
 def _log_failure(version: str, done: Future[Live]) -> None:

@@ -32,6 +32,31 @@ class Home:
         return self.root / "store.sqlite"
 
     @property
+    def log(self) -> Path:
+        """The embedded log's file, apart from the store's, so that neither waits for the other."""
+        return self.root / "log.sqlite"
+
+    @property
+    def queue(self) -> Path:
+        """The embedded job queue's file."""
+        return self.root / "queue.sqlite"
+
+    @property
+    def jobs(self) -> Path:
+        """The folder of what jobs are working on, a folder a job."""
+        return self.root / "jobs"
+
+    @property
+    def pointer(self) -> Path:
+        """The file that names the last live version seen, for a start while the store is away."""
+        return self.root / "live.version"
+
+    @property
+    def catalogue(self) -> Path:
+        """The file of the last catalogue seen, for a start while the store is away."""
+        return self.root / "catalogue.jsonl"
+
+    @property
     def reports(self) -> Path:
         """The folder of reports on imports."""
         return self.root / "reports"

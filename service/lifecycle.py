@@ -4,20 +4,23 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import UTC, datetime
+from pathlib import Path
 
-from model.bundle import Bundle, Manifest, new_version, save, sweep
+from model.bundle import Bundle, BundleError, Manifest, new_version, save, sweep
 from model.data.dataset import Dataset, read
 from model.gate import POPULARITY, Check, GateReport, Limits
 from model.scorer import Scorer
 from model.training import Progress, TrainConfig, TrainResult, train
 from service.container import Container
 from service.dryrun import dry_run
-from service.errors import GateRefused, VersionExists
+from service.errors import GateRefused, IllegalTransition, LiveMoved, RollbackRefused, VersionExists
 from service.golden import golden_requests
 from service.quality import quality
 from service.retention import collect
 from service.rollout import RolloutResult
 from service.store.ports import Note
+
+JUDGED_AT_MOST = 3
 
 
 def train_version(
@@ -36,8 +39,7 @@ def train_version(
     save(bundle, container.home.bundles)
     with suppress(VersionExists):  # a command beside this one has found the bundle first
         container.registry.register(bundle.manifest, note=Note("train", "trained"))
-    keep = container.settings.keep_versions
-    collect(container.registry, container.coordinator, bundles=container.home.bundles, keep=keep)
+    collect(container.registry, container.coordinator, keep=container.settings.keep_versions)
     return bundle.manifest.version
 
 
@@ -64,51 +66,101 @@ def seal(result: TrainResult, dataset: Dataset, *, version: str, created_at: flo
     return replace(unproven, golden=golden_requests(Scorer.of(unproven), dataset, seed=config.seed))
 
 
-def gate_version(container: Container, version: str) -> GateReport:
+def gate_version(container: Container, version: str, *, data: Path | None = None) -> GateReport:
     """Judge a version against the live one and keep the report; the version has then passed or is rejected.
 
-    Both halves run in processes of their own, so that a server that judges goes on serving; what the dry run refuses
-    is not loaded again. Raises UnknownVersion, IllegalTransition for a live version, and DatasetError.
+    data: the folder of the dataset, by default the home's. Both halves run in processes of their own, so that a server
+    that judges goes on serving; what the dry run refuses is not loaded again. Raises UnknownVersion, IllegalTransition
+    for a live version, DatasetError, BundlesUnavailable, and JudgingBrokeOff where nothing was judged.
     """
-    registry, data = container.registry, container.home.data
-    folder, live = registry.folder(version), registry.live()
+    registry, data = container.registry, data or container.home.data
     registry.check_judgeable(version)
+    live = registry.live()
     read(data)  # unreadable data is the caller's trouble, not a verdict on the version
-    live_folder = registry.folder(live) if live else None
-    checks = dry_run(folder, live_folder, limits=Limits())
-    if any(check.outcome == "failed" for check in checks):
-        checks.append(Check.skipped("quality", "not judged, since the dry run failed"))
-    else:
-        checks += quality(folder, live_folder, data, limits=Limits())
+    checks = _judged(container, version, live, data=data)
     report = GateReport(version, live or POPULARITY, _iso(container.clock()), tuple(checks))
     registry.record(report, note=Note("gate", f"judged against {report.against}"))
     return report
 
 
-def promote_version(container: Container, version: str | None, *, note: Note) -> RolloutResult:
+def _judged(container: Container, version: str, live: str | None, *, data: Path) -> list[Check]:
+    """The checks of both halves; of a bundle that cannot be fetched whole, the one check that says so."""
+    try:
+        folder = container.registry.folder(version)
+    except BundleError as error:
+        return [Check.failed("integrity", str(error), limit="every byte as sealed")]
+    live_folder = _folder_of_live(container, live) if live else None
+    checks = dry_run(folder, live_folder, limits=Limits())
+    if any(check.outcome == "failed" for check in checks):
+        return [*checks, Check.skipped("quality", "not judged, since the dry run failed")]
+    return checks + quality(folder, live_folder, data, limits=Limits())
+
+
+def _folder_of_live(container: Container, live: str) -> Path:
+    """Where live's bundle is, or would be: one that is damaged is the judges' to name, and stops no successor."""
+    try:
+        return container.registry.folder(live)
+    except BundleError:
+        return container.home.bundles / live
+
+
+def promote_version(
+    container: Container, version: str | None, *, note: Note, data: Path | None = None
+) -> RolloutResult:
     """Take a version live on every serving process, judged first unless it was judged against what is live now.
 
-    None takes the newest that passed. Raises GateRefused unless forced, UnknownVersion, IllegalTransition,
-    NothingToPromote, RolloutUnderWay and RolloutFailed; after any of them the former version serves on.
+    None takes the newest that passed; data: what it is judged on, see `gate_version`. Raises GateRefused unless
+    forced, what `gate_version` raises, NothingToPromote, RolloutUnderWay, RolloutFailed, BundleError, and LiveMoved
+    where live keeps moving while it is judged; after any of them the former version serves on.
     """
     chosen = version or container.registry.newest_passed()
-    if chosen != container.registry.live():
-        report = _current_report(container, chosen) or gate_version(container, chosen)
+    for tries_left in reversed(range(JUDGED_AT_MOST)):
+        if chosen == container.registry.live():
+            break
+        report = _current_report(container, chosen) or gate_version(container, chosen, data=data)
         if not (report.passed or note.force):
             raise GateRefused(report)
+        try:
+            return _take_live(container, chosen, note=note, over=report.against)
+        except LiveMoved:
+            if not tries_left:
+                raise
     return container.coordinator.promote(chosen, note=note)
 
 
 def _current_report(container: Container, version: str) -> GateReport | None:
     """The newest report on a version, None where there is none or live has moved since."""
-    text = container.registry.get(version).report
-    report = GateReport.from_json(text) if text else None
+    report = container.registry.verdict(version)
     return report if report and report.against == (container.registry.live() or POPULARITY) else None
 
 
+def _take_live(container: Container, version: str, *, note: Note, over: str) -> RolloutResult:
+    """Roll a version out once this process has seen its bundle whole, and live to be still the one it is to replace.
+
+    Both are looked at within the rollout, when no other can move the pointer and retention leaves the bundle alone. No
+    serving process need be there for it: the next to start must find what it is to serve.
+    """
+    registry = container.registry
+
+    def check() -> None:
+        if (live := registry.live() or POPULARITY) != over:
+            raise LiveMoved(version, judged_against=over, live=live)
+        registry.check_bundle(version)
+
+    registry.folder(version)  # brought here before the rollout's deadline runs
+    return container.coordinator.promote(version, note=note, check=check)
+
+
 def roll_back(container: Container, *, note: Note) -> RolloutResult:
-    """Take the version before live again, which was judged when it went live. Raises NothingToRollBack and as above."""
-    return container.coordinator.promote(container.registry.previous_live(), note=note)
+    """Take the version before live again, which was judged when it went live.
+
+    Raises NothingToRollBack, RollbackRefused, and what `promote_version` raises of a rollout.
+    """
+    live, before = container.registry.live() or POPULARITY, container.registry.previous_live()
+    try:
+        return _take_live(container, before, note=note, over=live)
+    except IllegalTransition as error:
+        raise RollbackRefused(before, state=container.registry.get(before).state) from error
 
 
 def enter_orphans(container: Container) -> tuple[str, ...]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Protocol
 
 from model.bundle import Bundle, Golden, load
 from model.rehearsal import finite_weights, golden_checks
@@ -10,10 +11,17 @@ from model.scorer import Scorer
 from service.catalogue import Shelf
 from service.engine import Live
 from service.errors import ServiceError
-from service.store.ports import FeatureStore
+from service.store.ports import AppChanges
 
 ABOUT_QUALITY = {"golden_spread"}  # the gate's to judge, and a forced promote's to overrule
 WARM_REQUESTS, WARM_APPS = 8, 1000
+
+
+class Catalogue(Protocol):
+    """Where a shelf is stocked from: a store, or a copy of it."""
+
+    def apps_since(self, sequence: int) -> AppChanges:
+        """What was put or deleted after `sequence`; 0 gives the whole catalogue. Raises StoreUnavailable."""
 
 
 class DryRunFailed(ServiceError):
@@ -24,18 +32,18 @@ class DryRunFailed(ServiceError):
         super().__init__(f"version {version!r} failed its dry run ({told}); train another on the release that serves")
 
 
-def prepare(folder: Path, store: FeatureStore) -> Live:
-    """Load the bundle, dry-run it, put today's catalogue on its shelf, and score once for real.
+def prepare(folder: Path, catalogue: Catalogue) -> Live:
+    """Load the bundle, dry-run it, put the catalogue on its shelf, and score once for real.
 
     Raises BundleError, DryRunFailed, StoreUnavailable.
     """
     bundle = load(folder)
     scorer = Scorer.of(bundle)
     dry_run(scorer, bundle)
-    changes = store.apps_since(0)
+    changes = catalogue.apps_since(0)
     shelf = Shelf(scorer.table((), capacity=len(changes.put)), scorer.schema)
     shelf.refresh(changes)
-    live = Live(bundle.manifest.version, scorer, shelf)
+    live = Live(bundle.manifest.version, scorer, shelf, bundle.statistics.get("popularity", {}))
     warm_up(live, bundle.golden)
     return live
 
@@ -50,7 +58,8 @@ def dry_run(scorer: Scorer, bundle: Bundle) -> None:
 
 def warm_up(live: Live, golden: tuple[Golden, ...]) -> None:
     """Rank some of the catalogue for some golden users, so that the first real request finds all of it in memory."""
-    rows = live.shelf.select(None, country=None).rows[:WARM_APPS]
+    selection = live.shelf.select(None, country=None)
+    rows = selection.rows[:WARM_APPS]
     if len(rows):
         for one in golden[:WARM_REQUESTS]:
-            live.scorer.score(one.query, live.shelf.table, rows)
+            live.scorer.score(one.query, selection.table, rows)

@@ -1,4 +1,4 @@
-"""The life of a ranking in one screen: fetch, admit, select, score, order."""
+"""The life of a ranking in one screen: fetch, admit, select, score, order, record."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,15 +9,16 @@ import numpy.typing as npt
 
 from model.query import Query, Value
 from model.schema import FeatureSchema, Source
+from model.scorer import Scorer
 from service.admission import Refusal, Refused, fitting, misfits, settable, strangers
 from service.catalogue import Selection
 from service.engine import Engine, Live
-from service.errors import StoreUnavailable
-from service.store.ports import FeatureStore, UserRecord
+from service.fetching import Fetched
+from service.impressions import POPULARITY, Scored, impression_of
+from service.store.log_ports import Impression
 
-FEATURE_STORE = "feature_store"
+SCORER = "scorer"
 COUNTRY = "country"
-NOTHING = np.empty(0)
 
 NoticeCode = Literal["unknown_user", "unknown_app", "unavailable", "duplicate"]
 
@@ -56,7 +57,7 @@ class Notice:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer. degraded: names of what was missing and stood in for by defaults; took_ms: of the ranking alone."""
+    """The answer. degraded: names of what was missing and stood in for; took_ms: of the ranking alone."""
 
     version: str
     items: tuple[Ranked, ...]
@@ -73,46 +74,67 @@ class Meter(Protocol):
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A user as the store has them; None where it does not know them or did not answer."""
+class RankerParts:
+    """What a ranker works with beside the users and the engine.
 
-    record: UserRecord | None
-    answered: bool
+    clock: monotonic seconds; now: epoch seconds; budget_s: what may have passed before scoring begins; record: takes
+    the impression of every answer that was shown, at once and without raising.
+    """
+
+    meter: Meter
+    clock: Callable[[], float]
+    now: Callable[[], float]
+    budget_s: float
+    record: Callable[[Impression], None]
 
 
 class Ranker:
     """Ranks with the live version, or with any other that was prepared."""
 
-    def __init__(self, users: FeatureStore, engine: Engine, *, meter: Meter, clock: Callable[[], float]) -> None:
-        self._users = users
+    def __init__(self, fetch: Callable[[str], Fetched], engine: Engine, *, parts: RankerParts) -> None:
+        self._fetch = fetch
         self._engine = engine
-        self._meter = meter
-        self._clock = clock
+        self._parts = parts
 
-    def rank(self, query: RankQuery) -> Ranking:
-        """Rank with the live version. Raises NoLiveVersion, and Refused where the query does not fit its schema."""
-        return self.rank_with(self._engine.live(), query)
+    def rank(self, query: RankQuery, *, request_id: str) -> Ranking:
+        """Rank with the live version and record what is shown under this id.
+
+        Raises NoLiveVersion, and Refused where the query does not fit its schema.
+        """
+        ranking, scored = self._rank(self._engine.live(), query)
+        if scored.items:
+            self._parts.record(impression_of(scored, request_id=request_id, at=self._parts.now()))
+        return ranking
 
     def rank_with(self, version: Live, query: RankQuery) -> Ranking:
-        """Rank with this version. Raises Refused where the query does not fit its schema."""
-        started = self._clock()
-        scorer, shelf = version.scorer, version.shelf
+        """Rank with this version; nobody is shown it. Raises Refused where the query does not fit its schema."""
+        return self._rank(version, query)[0]
+
+    def _rank(self, version: Live, query: RankQuery) -> tuple[Ranking, Scored]:
+        started = self._parts.clock()
+        scorer = version.scorer
         fetched = self._fetch(query.user_id)
         asked = admit(query, scorer.schema, fetched=fetched)
         country = _country(query, fetched)
-        selection = shelf.select(query.candidates, country=country, without=_left_out(query, asked))
-        scores = scorer.score(asked, shelf.table, selection.rows) if len(selection.rows) else NOTHING
-        items = best(scores, selection.rows, ids=shelf.table.ids, k=query.k)
-        degraded = () if fetched.answered else (FEATURE_STORE,)
-        self._meter.ranked(count=len(scores), statuses=scorer.observe(asked), degraded=degraded)
-        took_ms = (self._clock() - started) * 1000
-        return Ranking(version.version, items, degraded, _notices(fetched, selection), took_ms)
+        selection = version.shelf.select(query.candidates, country=country, without=_left_out(query, asked))
+        late = self._parts.clock() - started >= self._parts.budget_s
+        scores = popularity_of(selection, version.popularity) if late else _scores(scorer, asked, selection)
+        items = best(scores, selection.rows, ids=selection.table.ids, k=query.k)
+        degraded = (*fetched.missing, SCORER) if late else fetched.missing
+        self._parts.meter.ranked(count=len(scores), statuses=scorer.observe(asked), degraded=degraded)
+        took_ms = (self._parts.clock() - started) * 1000
+        ranking = Ranking(version.version, items, degraded, _notices(fetched, selection), took_ms)
+        return ranking, Scored(version, POPULARITY if late else version.version, asked, selection, items)
 
-    def _fetch(self, user_id: str) -> Fetched:
-        try:
-            return Fetched(self._users.get_user(user_id), answered=True)
-        except StoreUnavailable:
-            return Fetched(None, answered=False)
+
+def popularity_of(selection: Selection, popularity: Mapping[str, int]) -> npt.NDArray[np.float64]:
+    """(N,) each app's share of all that was taken in training: an order for when there is no time to score."""
+    counts = [popularity.get(selection.table.ids[row], 0) for row in selection.rows.tolist()]
+    return np.array(counts, dtype=np.float64) / max(1, sum(popularity.values()))
+
+
+def _scores(scorer: Scorer, asked: Query, selection: Selection) -> npt.NDArray[np.float64]:
+    return scorer.score(asked, selection.table, selection.rows)
 
 
 def admit(query: RankQuery, schema: FeatureSchema, *, fetched: Fetched) -> Query:

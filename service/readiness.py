@@ -20,5 +20,8 @@ class Readiness:
         if self._draining:
             return "the process is ending and finishes what is in flight"
         if self._engine.version is None:
-            return "no version is loaded yet; where none is live, train one and `appshelf promote VERSION`"
+            return (
+                "no version is loaded yet; where none is live train one and `appshelf promote VERSION`, "
+                "where one is the log says why it cannot be loaded"
+            )
         return None

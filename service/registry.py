@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from model.bundle import list_bundles
-from model.manifest import Manifest
+from model.manifest import VERSION, Manifest
 from model.report import GateReport
+from service.bundles import BundleStore
 from service.errors import NothingToPromote, NothingToRollBack, UnknownVersion
 from service.states import TRANSITIONS, State, check_transition
 from service.store.ports import HistoryEntry, Note, RegistryIndex, VersionEntry
@@ -13,14 +13,18 @@ __all__ = ["TRANSITIONS", "Registry", "State"]
 
 
 class Registry:
-    """What is known of the versions in an index, beside the folder of their bundles."""
+    """What is known of the versions in an index, beside the store of their bundles."""
 
-    def __init__(self, index: RegistryIndex, bundles: Path) -> None:
+    def __init__(self, index: RegistryIndex, bundles: BundleStore) -> None:
         self._index = index
         self._bundles = bundles
 
     def register(self, manifest: Manifest, *, note: Note) -> VersionEntry:
-        """Enter a saved bundle as a challenger. Raises VersionExists."""
+        """Publish a saved bundle and enter it as a challenger. Raises VersionExists, BundleError, BundlesUnavailable.
+
+        In this order, so that no process hears of a version that it cannot fetch; killed between, `rebuild` enters it.
+        """
+        self._bundles.publish(manifest.version)
         entry = VersionEntry(
             version=manifest.version,
             state=State.CHALLENGER,
@@ -39,23 +43,37 @@ class Registry:
         A manifest does not tell what became of its version, so each is a challenger, to be judged before it serves.
         """
         known = {entry.version for entry in self._index.all()}
-        missing = [manifest for manifest in list_bundles(self._bundles) if manifest.version not in known]
-        return tuple(self.register(manifest, note=note).version for manifest in missing)
+        return tuple(self.register(manifest, note=note).version for manifest in self._bundles.manifests(but=known))
 
     def versions(self) -> tuple[VersionEntry, ...]:
         """Every version, oldest first."""
         return self._index.all()
 
     def get(self, version: str) -> VersionEntry:
-        """One version. Raises UnknownVersion."""
-        entry = self._index.get(version)
+        """One version. Raises UnknownVersion, also for what is no version, which no store is then asked about."""
+        entry = self._index.get(version) if VERSION.fullmatch(version) else None
         if entry is None:
             raise UnknownVersion(version)
         return entry
 
     def folder(self, version: str) -> Path:
-        """The folder of a registered version's bundle. Raises UnknownVersion, so no text leads out of the home."""
-        return self._bundles / self.get(version).version
+        """The folder of a registered version's bundle. Raises UnknownVersion, so no text leads out of the home.
+
+        Raises BundleError and BundlesUnavailable where it is on no disk of this machine and cannot be brought here.
+        """
+        return self._bundles.fetch(self.get(version).version)
+
+    def check_bundle(self, version: str) -> None:
+        """Raise UnknownVersion, or BundleError unless the version's bundle is there to the last byte."""
+        self._bundles.check(self.get(version).version)
+
+    def stored(self) -> set[str]:
+        """The registered versions that anything is stored of."""
+        return {entry.version for entry in self.versions()} & set(self._bundles.names())
+
+    def discard(self, version: str) -> None:
+        """Remove a version's bundle everywhere; its entry and report stay. Raises UnknownVersion."""
+        self._bundles.discard(self.get(version).version)
 
     def live(self) -> str | None:
         """The version that every process is to serve, None before the first."""
@@ -66,42 +84,48 @@ class Registry:
         return self._index.history()
 
     def newest_passed(self) -> str:
-        """The newest version that passed and is newer than live. Raises NothingToPromote."""
+        """The newest version that passed, is newer than live and has its bundle still. Raises NothingToPromote."""
         live = self.live()
         passed = [entry.version for entry in self.versions() if entry.state is State.PASSED]
-        if not passed or (live is not None and passed[-1] < live):
+        newer = (version for version in reversed(passed) if live is None or version > live)
+        if (newest := next(filter(self._bundles.holds, newer), None)) is None:
             raise NothingToPromote(live)
-        return passed[-1]
+        return newest
 
     def previous_live(self) -> str:
         """The version that the live one replaced; two rollbacks end where they began. Raises NothingToRollBack."""
-        retired = [entry.version for entry in self.history() if entry.to is State.RETIRED]
+        retired = [entry.version for entry in self.history() if (entry.was, entry.to) == (State.LIVE, State.RETIRED)]
         if not retired:
             raise NothingToRollBack(self.live())
         return retired[-1]
 
-    def live_against(self, version: str) -> str | None:
-        """The live version that the newest report judged this one against, None where there was none or no report."""
-        report = self.get(version).report
-        if report is None:
-            return None
-        against = GateReport.from_json(report).against
-        return against if self._index.get(against) else None
+    def verdict(self, version: str) -> GateReport | None:
+        """The newest report on a version, None where there is none.
+
+        None too for a version that is to be judged: a report beside that state is of before, and whoever was about to
+        replace it was killed.
+        """
+        entry = self.get(version)
+        unjudged = (State.TRAINING, State.CHALLENGER, State.FAILED)
+        return GateReport.from_json(entry.report) if entry.report and entry.state not in unjudged else None
 
     def record(self, report: GateReport, *, note: Note) -> State:
         """Keep a gate's report and move its version to passed or rejected; one judged before is a challenger again.
 
-        Raises UnknownVersion, and IllegalTransition for a version that is live.
+        A retired version stays retired: a rollback must find it, whatever is thought of it now. Raises
+        UnknownVersion, and IllegalTransition for a version that is live.
         """
-        verdict = State.PASSED if report.passed else State.REJECTED
-        if self.get(report.version).state is not State.CHALLENGER:
+        state, verdict = self.get(report.version).state, State.PASSED if report.passed else State.REJECTED
+        if state is State.RETIRED:
+            verdict = State.RETIRED
+        elif state is not State.CHALLENGER:
             self._index.move(report.version, State.CHALLENGER, note=note)
         self._index.move(report.version, verdict, note=note, report=report.to_json())
         return verdict
 
     def check_judgeable(self, version: str) -> None:
         """Raise UnknownVersion, or IllegalTransition for a version that is live, before any work is spent on it."""
-        if (state := self.get(version).state) is not State.CHALLENGER:
+        if (state := self.get(version).state) not in (State.CHALLENGER, State.RETIRED):
             check_transition(version, state, State.CHALLENGER, force=False)
 
     def fail(self, version: str, *, note: Note) -> None:

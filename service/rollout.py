@@ -1,9 +1,10 @@
 """The coordinator of a rollout: every serving process prepares a version, and then the live pointer moves."""
 
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 
-from service.errors import RolloutFailed
+from service.errors import RolloutFailed, StoreUnavailable
 from service.registry import Registry
 from service.store.ports import Lease, Note, Outcome, Rollout, RolloutStore
 
@@ -53,16 +54,18 @@ class Coordinator:
         served = {lease.version for lease in self._alive() if lease.version}
         return frozenset(served | ({under_way.version} if under_way else set()))
 
-    def promote(self, version: str, *, note: Note) -> RolloutResult:
+    def promote(self, version: str, *, note: Note, check: Callable[[], object] = lambda: None) -> RolloutResult:
         """Roll out a version that may go live; where it is live already, only look at the processes.
 
-        Raises UnknownVersion, IllegalTransition, RolloutUnderWay, and RolloutFailed when a process could not prepare
-        it or did not answer in time; then the former version serves on.
+        check: called when the rollout has begun, so that no other can move the pointer; what it raises aborts it.
+        Raises that, UnknownVersion, IllegalTransition, RolloutUnderWay, and RolloutFailed when a process could not
+        prepare it or did not answer in time; then the former version serves on. Raises StoreUnavailable where the store
+        went away: then nothing moved, unless that was lost which said so, and to promote again tells.
         """
         if self._registry.live() != version:
             self._registry.check_promotable(version, note=note)
             self._close_committed()
-            self._commit(version, note)
+            self._commit(version, note, check)
         return self._settled(version)
 
     def _close_committed(self) -> None:
@@ -71,15 +74,17 @@ class Coordinator:
         if under_way is not None and under_way.version == self._registry.live():
             self._store.finish(under_way.id, Outcome.COMMITTED)
 
-    def _commit(self, version: str, note: Note) -> None:
+    def _commit(self, version: str, note: Note, check: Callable[[], object]) -> None:
         rollout = self._store.begin(version, deadline=self._time.clock() + self._pace.deadline_s)
         outcome = Outcome.ABORTED
         try:
+            check()
             self._await_votes(rollout)
             self._registry.go_live(version, note=note)
             outcome = Outcome.COMMITTED
         finally:
-            self._store.finish(rollout.id, outcome)
+            with suppress(StoreUnavailable):  # its deadline ends an aborted one, and the next promote a committed one
+                self._store.finish(rollout.id, outcome)
 
     def _await_votes(self, rollout: Rollout) -> None:
         """Return when every leased process is prepared; one that stops or starts meanwhile is counted out or in."""

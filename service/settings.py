@@ -48,7 +48,8 @@ class Settings(BaseSettings):
     allow_public: bool = Field(False, description="Allow calls without a key to be served beyond this machine.")
     max_candidates: Count = Field(10_000, description="Candidates that one request may name.")
     max_k: Count = Field(100, description="Items that one request may ask for.")
-    max_body_bytes: Count = Field(2 * 1024 * 1024, description="Bytes that one request's body may have.")
+    max_body_bytes: Count = Field(4 * 1024 * 1024, description="Bytes that one request's body may have.")
+    max_events: Count = Field(10_000, description="Events that one request may send.")
     keep_versions: Count = Field(
         20, description="Newest bundles kept; those that serve or may be gone back to are too."
     )
@@ -56,6 +57,32 @@ class Settings(BaseSettings):
     rollout_deadline_s: Seconds = Field(60.0, description="Seconds for every serving process to prepare a version.")
     lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
     poll_s: Seconds = Field(0.2, description="Seconds between two looks of a serving process at the store.")
+    redis_url: Key | None = Field(
+        None,
+        description="Redis for the store and the jobs: redis://, rediss://, redis+sentinel:// or redis+cluster://.",
+    )
+    redis_timeout_s: Seconds = Field(0.1, description="Seconds that a ranking waits for Redis.")
+    rank_budget_s: Seconds = Field(0.5, description="Seconds after which a ranking is answered by popularity.")
+    user_copies: Count = Field(50_000, description="Users that one worker keeps a copy of, for when the store is away.")
+    bundles_url: str | None = Field(None, description="Where bundles are shared: file:///..., s3://bucket/prefix, ...")
+    impression_buffer: Count = Field(10_000, description="Impressions that one worker holds back before it drops some.")
+    attribution_window_s: Seconds = Field(86_400.0, description="Seconds after an impression in which an event counts.")
+    log_keep_days: Seconds = Field(90.0, description="Days that impressions and events are kept.")
+    log_keep_impressions: Count = Field(10_000_000, description="Newest impressions that are kept.")
+    retrain_schedule: str | None = Field(None, description="When to retrain, in UTC, as cron's five fields: 0 3 * * *.")
+    retrain_mode: Literal["incremental", "full"] = Field(
+        "incremental", description="Learn from what is new with old rows among it, or from the whole window."
+    )
+    retrain_window_days: Seconds = Field(30.0, description="Days of the log that a retraining may look back.")
+    retrain_replay: Annotated[float, Field(ge=0, allow_inf_nan=False)] = Field(
+        1.0, description="Old rows learned again for each new row of an incremental retraining."
+    )
+    retrain_attempts: Count = Field(3, description="Times that a retraining is begun before it counts as failed.")
+    retrain_timeout_s: Seconds = Field(21_600.0, description="Seconds after which a retraining is ended.")
+    job_lease_s: Seconds = Field(30.0, description="Seconds without a sign from a worker until its job is another's.")
+    bootstrap: Literal["none", "demo"] = Field(
+        "none", description="What a worker does where nothing is live: nothing, or make, train and promote the demo."
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
     @model_validator(mode="after")
@@ -124,5 +151,5 @@ def _sentence(error: ErrorDetails, given: Mapping[str, str]) -> str:
     if not error["loc"]:
         return f"the settings do not fit together: {error['msg']}; `appshelf config show` lists them"
     name = variable(str(error["loc"][0]))
-    seen = "the value given" if name.endswith("_KEY") else repr(given.get(name))
+    seen = "the value given" if name.endswith(("_KEY", "REDIS_URL")) else repr(given.get(name))
     return f"{name} does not allow {seen}: {error['msg']}; `appshelf config show` lists the settings"

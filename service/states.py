@@ -46,11 +46,12 @@ TRANSITIONS: Mapping[State, frozenset[State]] = {
     State.SHADOW: frozenset({State.CANARY, State.LIVE, State.CHALLENGER}),
     State.CANARY: frozenset({State.LIVE, State.CHALLENGER}),
     State.LIVE: frozenset({State.RETIRED}),
-    State.RETIRED: frozenset({State.LIVE, State.CHALLENGER}),
+    State.RETIRED: frozenset({State.LIVE, State.RETIRED}),
 }
 """From each state to those that may follow. Back to challenger means judged again, as when live has moved since.
 
-A live version retires only by another one going live, so that there is always one to serve.
+A live version retires only by another one going live, so that there is always one to serve. A retired one that is
+judged again gets its new report and stays retired, so that no verdict takes the way back away.
 """
 
 FORCED: Mapping[State, frozenset[State]] = {State.REJECTED: frozenset({State.LIVE})}
@@ -60,5 +61,5 @@ FORCED: Mapping[State, frozenset[State]] = {State.REJECTED: frozenset({State.LIV
 def check_transition(version: str, was: State, to: State, *, force: bool = False) -> None:
     """Raise IllegalTransition unless `version` may be moved from `was` to `to`."""
     allowed = TRANSITIONS[was] | (FORCED.get(was, frozenset()) if force else frozenset())
-    if to not in allowed or to is State.RETIRED:
+    if to not in allowed or was is State.LIVE:
         raise IllegalTransition(version, was=was, to=to, allowed=allowed)

@@ -1,5 +1,6 @@
 """What operators see: JSON log lines with the request's id, and Prometheus metrics right under several workers."""
 
+import collections
 import json
 import logging
 import sys
@@ -81,6 +82,12 @@ class Metrics:
             "appshelf_degraded_answers", "Answers given without a part", ("missing",), registry=self._own
         )
 
+        self.impressions = Counter("appshelf_impressions", "Impressions written to the log", registry=self._own)
+        self.impressions_dropped = Counter(
+            "appshelf_impressions_dropped", "Impressions that never reached the log", ("reason",), registry=self._own
+        )
+        self.events = Counter("appshelf_events", "Events by what became of them", ("status",), registry=self._own)
+
     def ranked(self, *, count: int, statuses: Mapping[str, str], degraded: Iterable[str]) -> None:
         """Count one ranking: candidates scored, the odd values of its query by field, and what was missing."""
         self.ranked_candidates.observe(count)
@@ -88,6 +95,19 @@ class Metrics:
             self.value_status.labels(field, status).inc()
         for missing in degraded:
             self.degraded.labels(missing).inc()
+
+    def impressions_kept(self, count: int) -> None:
+        """Count impressions that are in the log."""
+        self.impressions.inc(count)
+
+    def impressions_lost(self, reason: str, *, count: int) -> None:
+        """Count impressions that were dropped, and why."""
+        self.impressions_dropped.labels(reason).inc(count)
+
+    def events_judged(self, statuses: Iterable[str]) -> None:
+        """Count what became of the events of one batch."""
+        for status, count in collections.Counter(statuses).items():
+            self.events.labels(status).inc(count)
 
     def answered(self, route: str, status: int, *, seconds: float) -> None:
         """Count one HTTP answer."""

@@ -26,7 +26,7 @@ LAYERS = [
     {"service.lifecycle", "service.importing"},
     {"service.container"},
     {"service.ranker", "service.rollout", "service.jobs"},
-    {"service.registry", "service.engine", "service.catalogue", "service.store"},
+    {"service.registry", "service.bundles", "service.engine", "service.catalogue", "service.store"},
 ]
 """Top first. A module imports from its own layer and from those below; a module not named here is not held to one."""
 
@@ -34,6 +34,8 @@ BOUNDARIES = {
     "service.follower": "a rollout step",
     "service.api.problems": "the 500 handler",
     "service.jobs": "a job",
+    "service.background": "a turn beside the requests",
+    "service.impressions": "a batch of impressions",
 }
 """Where `except Exception` may stand, and what it guards."""
 

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 import polars as pl
 
-from model.data.columns import DTYPES, Column, canonical, either, nulls, reason, texts, where
+from model.data.columns import DTYPES, Column, canonical, either, nulls, places, reason, texts, where
 from model.data.labels import labels
 from model.data.readers import Table
 from model.data.report import FaultLog, FileReport, ImportRefused
@@ -85,7 +85,7 @@ class TableCheck:
 
 
 def check_events(check: TableCheck, schema: FeatureSchema, users: pl.DataFrame) -> pl.DataFrame:
-    """The log's good rows: row, user_id, app_id, label (null = neither), at, split, request_id, fields.
+    """The log's good rows: row, user_id, app_id, label (null = neither), at, split, request_id, position, fields.
 
     `users` has user_id and the user fields known from elsewhere; they fill what a row lacks.
     """
@@ -99,6 +99,8 @@ def check_events(check: TableCheck, schema: FeatureSchema, users: pl.DataFrame) 
         check.take("split", split_names(check.needed(log.split)), field=log.split)
     if log.request:
         check.take_id("request_id", log.request)
+    if log.position:
+        check.take("position", places(check.needed(log.position), textual=check.table.textual), field=log.position)
     looked_up = check.column("user_id").to_frame().join(users, on="user_id", how="left", maintain_order="left")
     for spec in log_fields(schema, Source.USER, "user_id"):
         check.take_field(spec, looked_up[spec.name])

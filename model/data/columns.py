@@ -12,6 +12,7 @@ SEPARATOR = "|"
 CONTROL = r"[\x00-\x1f\x7f]"
 DTYPES = {Kind.CATEGORICAL: pl.String(), Kind.CONTINUOUS: pl.Float64(), Kind.MULTI: pl.List(pl.String)}
 A_TEXT = "a text, a whole number or a boolean"
+MOST_PLACES = 2**31 - 1
 NOT_FINITE = "NaN or infinity where a finite number is allowed"
 
 
@@ -60,6 +61,14 @@ def texts(raw: pl.Series) -> Column:
         .otherwise(column.why)
     )
     return Column.of(column.values, pl.select(why).to_series())
+
+
+def places(raw: pl.Series, *, textual: bool = False) -> Column:
+    """Judge a column of places in a list: (n,) Int32, whole numbers from 1; null stays null."""
+    column = canonical(raw, Kind.CONTINUOUS, textual=textual)
+    values = column.values.fill_nan(None)
+    wrong = reason((values < 1) | (values % 1 != 0) | (values > MOST_PLACES), "not a whole number from 1 on")
+    return Column.of(values.cast(pl.Int32, strict=False), either(column.why, wrong))
 
 
 def nulls(count: int, dtype: pl.DataType) -> pl.Series:

@@ -12,6 +12,15 @@ from model.data.columns import DTYPES
 from model.schema import FeatureSchema, SchemaError, Source, dump_schema, read_schema
 
 KEYS = ("user_id", "app_id")
+HISTORY = pl.List(pl.Struct({"app_id": pl.String, "count": pl.Int64}))
+LOGGED: Mapping[str, pl.DataType] = {
+    "history": HISTORY, "uses": pl.Float64(), "others": pl.Float64(), "app_revision": pl.Int64()
+}  # fmt: skip
+"""What a row was scored with, where it comes from the service's own log; null where it is to be computed.
+
+history: apps and how often each was used, most used first; uses, others: of the row's app (`PairStatistic`);
+app_revision: the row of `Dataset.revisions` with the app's features, null where `Dataset.apps` has them.
+"""
 
 
 class DatasetError(ValueError):
@@ -35,9 +44,10 @@ class Dataset:
     """A log ready to be learned from.
 
     examples: user_id, app_id, label Int8, split (train, stop or gate), where known at Datetime("us", "UTC"),
-    request_id and position Int32, and every user field (but user_id) and context field. apps: app_id, available,
-    countries (empty = everywhere) and every app field (but app_id). users: user_id, installed (known before the log
-    began) and every user field (but user_id). Columns are canonical, see `model.data.columns`.
+    request_id, position Int32 (from 1) and the columns of LOGGED, and every user field (but user_id) and context
+    field. apps: app_id, available, countries (empty = everywhere) and every app field (but app_id). users: user_id,
+    installed (known before the log began) and every user field (but user_id). revisions: app_id and every app field of
+    apps as they were scored, where that differs from apps. Columns are canonical, see `model.data.columns`.
     """
 
     schema: FeatureSchema
@@ -45,10 +55,24 @@ class Dataset:
     apps: pl.DataFrame
     users: pl.DataFrame
     facts: Facts
+    revisions: pl.DataFrame | None = None
+
+    @property
+    def scored_apps(self) -> pl.DataFrame:
+        """The apps and after them their revisions: what the rows of examples point into."""
+        return self.apps if self.revisions is None else pl.concat([self.apps, self.revisions], how="diagonal")
+
+    def app_rows(self, rows: pl.DataFrame) -> pl.Series:
+        """(B,) Int64: the row of `scored_apps` that each of `rows` of the examples was scored with."""
+        places = pl.int_range(len(self.apps), eager=True)
+        now = rows["app_id"].replace_strict(self.apps["app_id"], places, return_dtype=pl.Int64)
+        if self.revisions is None or not has_logged(rows):
+            return now
+        return (rows["app_revision"] + len(self.apps)).fill_null(now)
 
 
 def promised(schema: FeatureSchema) -> dict[str, dict[str, pl.DataType]]:
-    """The columns that every dataset of a schema has, by frame; `examples` may have at, request_id and position too."""
+    """The columns that every dataset of a schema has, by frame; `examples` may have more, see LOGGED."""
     key, texts = pl.String(), pl.List(pl.String)
     user, context, app = (
         {name: DTYPES[spec.kind] for name, spec in schema.from_source(source).items() if name not in KEYS}
@@ -66,7 +90,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     partial, previous = _beside(folder, "partial"), _beside(folder, "previous")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    for name, frame in (("examples", dataset.examples), ("apps", dataset.apps), ("users", dataset.users)):
+    for name, frame in _frames(dataset).items():
         frame.write_parquet(partial / f"{name}.parquet")
     (partial / "schema.yaml").write_text(dump_schema(dataset.schema), encoding="utf-8")
     (partial / "facts.json").write_bytes(TypeAdapter(Facts).dump_json(dataset.facts, indent=2))
@@ -86,15 +110,22 @@ def read(folder: Path) -> Dataset:
         schema = read_schema(found / "schema.yaml")
         facts = TypeAdapter(Facts).validate_json((found / "facts.json").read_bytes())
         examples, apps, users = (pl.read_parquet(found / f"{name}.parquet") for name in ("examples", "apps", "users"))
+        later = found / "revisions.parquet"
+        revisions = pl.read_parquet(later) if later.exists() else None
     except (OSError, SchemaError, ValidationError, pl.exceptions.PolarsError) as error:
         first = str(error).splitlines()[0]
         raise DatasetError(
             f"the data in {found} is damaged ({first}); run `appshelf import FORMAT PATH` again"
         ) from error
-    dataset = Dataset(schema, examples, apps, users, facts)
+    dataset = Dataset(schema, examples, apps, users, facts, revisions)
     if lacking := _lacking(dataset):
         raise DatasetError(f"the data in {found} lacks {', '.join(lacking)}; run `appshelf import FORMAT PATH` again")
     return dataset
+
+
+def has_logged(rows: pl.DataFrame) -> bool:
+    """Whether rows have the columns of LOGGED; a field that is only named like one of them is of another type."""
+    return rows.schema.get("history") == HISTORY
 
 
 def user_histories(dataset: Dataset) -> dict[str, dict[str, int]]:
@@ -118,11 +149,23 @@ def _beside(folder: Path, what: str) -> Path:
 
 
 def _lacking(dataset: Dataset) -> list[str]:
-    """The promised columns that a frame does not hold in their type."""
-    frames = {"examples": dataset.examples, "apps": dataset.apps, "users": dataset.users}
-    return [
-        f"{frame}.{name} ({dtype})"
-        for frame, columns in promised(dataset.schema).items()
-        for name, dtype in columns.items()
-        if frames[frame].schema.get(name) != dtype
+    """The promised columns that a frame does not hold in their type, and `revisions` where a row points past them."""
+    columns = promised(dataset.schema)
+    columns["revisions"] = {
+        name: dtype for name, dtype in columns["apps"].items() if name not in ("available", "countries")
+    }
+    lacking = [
+        f"{name}.{column} ({dtype})"
+        for name, frame in _frames(dataset).items()
+        for column, dtype in columns[name].items()
+        if frame.schema.get(column) != dtype
     ]
+    held = 0 if dataset.revisions is None else len(dataset.revisions)
+    asked = dataset.examples["app_revision"].max() if has_logged(dataset.examples) else None
+    return lacking + (["revisions"] if isinstance(asked, int) and asked >= held else [])
+
+
+def _frames(dataset: Dataset) -> dict[str, pl.DataFrame]:
+    """The frames that there are, by the name of their file."""
+    frames = {"examples": dataset.examples, "apps": dataset.apps, "users": dataset.users}
+    return frames if dataset.revisions is None else frames | {"revisions": dataset.revisions}

@@ -76,7 +76,7 @@ def _listed(table: Table | None, source: Source, but: Iterable[str]) -> Iterator
 
 def _logged(events: Table, log: LogSpec, listed: dict[str, FieldSpec]) -> Iterator[FieldSpec | str]:
     """A user or context field for each column of the log that has no other meaning."""
-    meant = {log.user, log.app, log.at, log.split, log.request, log.label}
+    meant = {log.user, log.app, log.at, log.split, log.request, log.position, log.label}
     for name in events.frame.columns:
         source = listed[name].source if name in listed else None
         if name in meant or source is Source.USER:

@@ -18,7 +18,11 @@ from model.transforms import Transform
 
 @dataclass(frozen=True)
 class Examples:
-    """B encoded rows. requests: (B,); apps: the catalogue's sides (A,), app_rows: (B,) each row's app in it."""
+    """B encoded rows.
+
+    requests: (B,); apps: the sides of all apps and revisions (A,), app_rows: (B,) each row's app among them;
+    position: (B,) int64, from 1, 0 where it is not known.
+    """
 
     transform: Transform
     requests: Side
@@ -27,6 +31,7 @@ class Examples:
     statistics: Mapping[PairStatistic, npt.NDArray[np.float64]]
     label: Tensor
     weight: Tensor
+    position: Tensor
 
     def __len__(self) -> int:
         return self.label.shape[0]
@@ -37,7 +42,7 @@ class Examples:
         app = self.apps.select(self.app_rows[rows])
         places = rows.numpy()
         pair = self.transform.pairs(request, app, {name: values[places] for name, values in self.statistics.items()})
-        return Batch(request, app, pair, self.label[rows], self.weight[rows])
+        return Batch(request, app, pair, self.label[rows], self.weight[rows], self.position[rows])
 
 
 def history_field(schema: FeatureSchema) -> tuple[str, int] | None:
@@ -58,7 +63,7 @@ def history_for(schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame) -> 
 
 
 def encode(transform: Transform, dataset: Dataset, rows: pl.DataFrame) -> Examples:
-    """Encode `rows` of `dataset`; its apps are encoded once and pointed at."""
+    """Encode `rows` of `dataset`; its apps and their revisions are encoded once and pointed at."""
     return encode_with(transform, dataset, rows, history=history_for(transform.schema, dataset, rows))
 
 
@@ -68,11 +73,24 @@ def encode_with(transform: Transform, dataset: Dataset, rows: pl.DataFrame, *, h
     if field := history_field(transform.schema):
         columns[field[0]] = history.installed
     requests = replace(transform.requests(columns, len(rows)), crosses=(), keys=())
-    apps = transform.apps({name: dataset.apps[name] for name in dataset.apps.columns}, len(dataset.apps))
-    place = pl.Series(np.arange(len(dataset.apps), dtype=np.int64))
-    app_rows = rows["app_id"].replace_strict(dataset.apps["app_id"], place, return_dtype=pl.Int64).to_numpy()
+    scored = dataset.scored_apps
+    apps = transform.apps({name: scored[name] for name in scored.columns}, len(scored))
     label = torch.from_numpy(rows["label"].cast(pl.Float32).to_numpy().copy())
     statistics = {PairStatistic.USES: history.uses, PairStatistic.OTHERS: history.others}
     return Examples(
-        transform, requests, apps, torch.from_numpy(app_rows.copy()), statistics, label, torch.ones_like(label)
+        transform=transform,
+        requests=requests,
+        apps=apps,
+        app_rows=torch.from_numpy(dataset.app_rows(rows).to_numpy().copy()),
+        statistics=statistics,
+        label=label,
+        weight=torch.ones_like(label),
+        position=_positions(rows),
     )
+
+
+def _positions(rows: pl.DataFrame) -> Tensor:
+    """(B,) int64: each row's place in its list, 0 where the log does not tell."""
+    if "position" not in rows.columns:
+        return torch.zeros(len(rows), dtype=torch.int64)
+    return torch.from_numpy(rows["position"].cast(pl.Int64).fill_null(0).to_numpy().copy())

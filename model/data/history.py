@@ -1,5 +1,6 @@
 """History as it was known before each row: which apps the user had used, and how often.
 
+A row of the service's own log has it written down as it was scored, and that is taken; for the others it is computed.
 Where the log has time, a row knows all strictly earlier events. Where it has none, it knows all of the training
 log's events but its own: one event is left out, not one app, so an app the user used at other times stays.
 Of other users a row knows how many have the app: who asks never counts, so no row can see its own label there.
@@ -13,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 import polars as pl
 
-from model.data.dataset import Dataset
+from model.data.dataset import HISTORY, LOGGED, Dataset, has_logged
 
 ROWS_AT_ONCE = 50_000
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
@@ -34,23 +35,76 @@ class History:
 
 def history_of(dataset: Dataset, rows: pl.DataFrame, *, max_values: int) -> History:
     """The history of each of `rows` (columns of dataset.examples, plus their split), at most `max_values` apps each."""
-    events = _events(dataset)
-    counts = pl.concat([_known_before(part, events, dataset.facts.timed) for part in _cut(rows)])
-    own = counts.filter(pl.col("app_id") == pl.col("own_app")).select("row", "count")
-    uses = np.zeros(len(rows))
-    uses[own["row"].to_numpy()] = own["count"].to_numpy()
-    others = _audience_before(rows, events, dataset.facts.timed) - _is_in_audience(rows, uses, dataset.facts.timed)
-    ordered = counts.sort(["row", "count", "app_id"], descending=[False, True, False])
-    lists = ordered.group_by("row", maintain_order=True).agg(pl.col("app_id").head(max_values))
-    every = pl.DataFrame({"row": np.arange(len(rows), dtype=np.uint32)})
-    installed = every.join(lists, on="row", how="left", maintain_order="left")["app_id"]
-    return History(installed.fill_null(pl.Series([[]], dtype=pl.List(pl.String))), uses, others)
+    known = logged(dataset, rows, max_values=max_values)
+    apps = pl.col("history").list.eval(pl.element().struct.field("app_id")).list.head(max_values)
+    return History(known.select(apps).to_series(), known["uses"].to_numpy() * 1.0, known["others"].to_numpy() * 1.0)
+
+
+def logged(dataset: Dataset, rows: pl.DataFrame, *, max_values: int | None = None) -> pl.DataFrame:
+    """The history, uses and others (see LOGGED) of each of `rows`: what stands in them, computed where nothing does.
+
+    A history that is computed holds at most `max_values` apps, None for all.
+    """
+    if not has_logged(rows):
+        return _computed(dataset, rows, max_values)
+    absent = [pl.lit(None, LOGGED[name]).alias(name) for name in ("uses", "others") if name not in rows.columns]
+    numbered = rows.with_columns(absent).with_row_index("_row")
+    told, untold = numbered.filter(pl.col("history").is_not_null()), numbered.filter(pl.col("history").is_null())
+    parts = [_told(dataset, told), _computed(dataset, untold, max_values)]
+    number = pl.concat([told["_row"], untold["_row"]])
+    return pl.concat(parts).select(pl.all().sort_by(number))
 
 
 def audience_of(dataset: Dataset) -> dict[str, int]:
     """How many users are known to use each app by the end of the log; of a log without time, of its training split."""
     users = _events(dataset).select("user_id", "app_id").unique().group_by("app_id").len("users").sort("app_id")
     return dict(zip(users["app_id"].to_list(), users["users"].to_list(), strict=True))
+
+
+def _told(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
+    """Rows with a history of their own; uses and others are filled in where the row was not scored with its app."""
+    uses = pl.coalesce(rows["uses"], _own_uses(rows))
+    told = rows.select("history", uses.alias("uses"), "others")
+    if not told["others"].null_count():
+        return told
+    others = _others(dataset.facts.timed, rows, _events(dataset), uses=told["uses"].to_numpy())
+    return told.with_columns(pl.col("others").fill_null(pl.Series(others)))
+
+
+def _own_uses(rows: pl.DataFrame) -> pl.Series:
+    """(B,) how often each row's history says that its app was used."""
+    used = rows.select(own_app="app_id", entry="history").with_row_index("row").explode("entry")
+    own = used.filter(pl.col("entry").struct.field("app_id") == pl.col("own_app"))
+    return _scattered(own.select("row", count=pl.col("entry").struct.field("count")), len(rows))
+
+
+def _computed(dataset: Dataset, rows: pl.DataFrame, max_values: int | None) -> pl.DataFrame:
+    events = _events(dataset)
+    counts = pl.concat([_known_before(part, events, dataset.facts.timed) for part in _cut(rows)])
+    own = counts.filter(pl.col("app_id") == pl.col("own_app")).select("row", "count")
+    uses = _scattered(own, len(rows))
+    others = _others(dataset.facts.timed, rows, events, uses=uses.to_numpy())
+    ordered = counts.sort(["row", "count", "app_id"], descending=[False, True, False])
+    entry = pl.struct("app_id", pl.col("count").cast(pl.Int64)).alias("history")
+    lists = ordered.group_by("row", maintain_order=True).agg(entry.head(max_values) if max_values else entry)
+    every = pl.DataFrame({"row": np.arange(len(rows), dtype=np.uint32)})
+    history = every.join(lists, on="row", how="left", maintain_order="left")["history"].cast(HISTORY)
+    nothing = pl.Series([[]], dtype=HISTORY)
+    return pl.DataFrame({"history": history.fill_null(nothing), "uses": uses, "others": others})
+
+
+def _others(
+    timed: bool, rows: pl.DataFrame, events: pl.DataFrame, *, uses: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    """(B,) how many other users were known to use each row's app."""
+    return _audience_before(rows, events, timed) - _is_in_audience(rows, uses, timed)
+
+
+def _scattered(counts: pl.DataFrame, length: int) -> pl.Series:
+    """(length,) the count of each row in `counts` (row, count), else 0."""
+    values = np.zeros(length)
+    values[counts["row"].to_numpy()] = counts["count"].to_numpy()
+    return pl.Series(values)
 
 
 def _events(dataset: Dataset) -> pl.DataFrame:

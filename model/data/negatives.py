@@ -39,7 +39,7 @@ class _Draw:
 
 
 def sample(positives: pl.DataFrame, pool: Pool, *, negatives: Negatives, seed: int) -> tuple[pl.DataFrame, float]:
-    """Draw `negatives.per_positive` rows for each positive: its row with another app and label 0.
+    """Draw `negatives.per_positive` rows for each positive: its row with another app, label 0 and no position.
 
     Returns the negatives, and the sampling rate: negatives kept / negatives possible. A user who has used nearly
     everything gets as many as there are. Equal input and seed give equal output.
@@ -51,6 +51,8 @@ def sample(positives: pl.DataFrame, pool: Pool, *, negatives: Negatives, seed: i
     starts = np.cumsum(rows_of) - rows_of
     row = np.argsort(owner, kind="stable")[starts[group] + turn % rows_of[group]]
     drawn = positives[row].with_columns(pool.apps[app].alias("app_id"), pl.lit(0, pl.Int8).alias("label"))
+    if "position" in drawn.columns:  # it was not shown, so it stood nowhere
+        drawn = drawn.with_columns(pl.lit(None, drawn.schema["position"]).alias("position"))
     return drawn, _rate(len(group), draw, owner)
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 import polars as pl
 
 from model.data.check import TableCheck, check_apps, check_events, check_users
-from model.data.dataset import Dataset, Facts, promised
+from model.data.dataset import LOGGED, Dataset, Facts, promised
 from model.data.negatives import Pool, sample
 from model.data.readers import RawLog
 from model.data.report import FaultLog, FileReport, ImportRefused, ImportReport
@@ -15,8 +15,8 @@ from model.query import NULL
 from model.schema import FeatureSchema, Negatives, Source
 
 RESERVED = {
-    Source.USER: ("app_id", "label", "split", "at", "request_id", "position", "installed", "row"),
-    Source.CONTEXT: ("user_id", "app_id", "label", "split", "at", "request_id", "position", "row"),
+    Source.USER: ("app_id", "label", "split", "at", "request_id", "position", "installed", "row", *LOGGED),
+    Source.CONTEXT: ("user_id", "app_id", "label", "split", "at", "request_id", "position", "row", *LOGGED),
     Source.APP: ("user_id", "available", "countries", "row"),
 }
 
@@ -165,7 +165,7 @@ def _with_negatives(positives: pl.DataFrame, pool: Pool, *, rule: Negatives, see
 
 
 def _ordered(examples: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:
-    optional = [name for name in ("at", "request_id") if name in examples.columns]
+    optional = [name for name in ("at", "request_id", "position") if name in examples.columns]
     names = [*promised(schema)["examples"]]
     return examples.select(*names[:4], *optional, *names[4:])
 

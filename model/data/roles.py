@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from model.data.columns import Column, texts
+from model.data.columns import Column, places, texts
 from model.data.labels import labels
 from model.data.readers import Table
 from model.data.report import ImportRefused
@@ -16,6 +16,7 @@ USER = ("user_id", "user", "userid", "uid", "customer_id", "visitor_id", "device
 APP = ("app_id", "app", "appid", "package", "item_id", "item", "product_id", "content_id")
 AT = ("at", "timestamp", "time", "ts", "datetime", "event_time", "created_at", "date")
 REQUEST = ("request_id", "request", "impression_id")
+POSITION = ("position", "rank", "slot")
 LABEL = ("label", "clicked", "click", "installed", "install", "is_click", "converted", "target")
 EVENT = ("kind", "event", "event_type", "type", "action")
 POSITIVE = ("install", "purchase", "buy", "download", "click", "open", "launch", "use", "play")
@@ -32,13 +33,14 @@ def guess_log(events: Table) -> LogSpec:
             f"no column of {events.file} is known to hold the {what}'s id, among {', '.join(events.frame.columns)}; "
             f"write schema.yaml by hand and name it there, as `log: {{{what}: COLUMN}}`"
         )
-    at, split = named(events, AT), named(events, ("split",))
+    at, split, position = named(events, AT), named(events, ("split",)), named(events, POSITION)
     return LogSpec(
         user=user,
         app=app,
         at=at if at and _is_time(times(events.frame[at])) else None,
         split=split if split and _is_split(texts(events.frame[split])) else None,
         request=named(events, REQUEST),
+        position=position if position and _is_position(events, position) else None,
         **_label(events),
     )
 
@@ -74,6 +76,11 @@ def _label(events: Table) -> dict[str, Any]:
 def _is_time(column: Column) -> bool:
     good = column.values.drop_nulls()
     return 2 * len(good) > len(column.values) and good.n_unique() >= len(SPLITS)
+
+
+def _is_position(events: Table, name: str) -> bool:
+    column = places(events.frame[name], textual=events.textual)
+    return column.why.is_null().all() and column.values.is_not_null().any()
 
 
 def _is_split(column: Column) -> bool:

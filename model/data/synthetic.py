@@ -72,7 +72,7 @@ def schema() -> FeatureSchema:
             CrossSpec(fields=("installed", "app_id"), bits=20),
             CrossSpec(fields=("daytime", "app_id"), bits=14),
         ),
-        log=LogSpec(at="at", request="request_id", label="kind", positive=("install",)),
+        log=LogSpec(at="at", request="request_id", position="position", label="kind", positive=("install",)),
     )
 
 

@@ -15,6 +15,7 @@ from service.api.admin import admin_routes
 from service.api.apps import app_routes
 from service.api.bounds import BodyLimit, Bounds, Shedding
 from service.api.envelope import Envelope, Instruments
+from service.api.events import event_routes
 from service.api.messages import ProblemMessage
 from service.api.probes import probe_routes
 from service.api.problems import PROBLEM_JSON, Boundary, respond
@@ -23,6 +24,7 @@ from service.api.users import user_routes
 from service.container import Container
 from service.keys import Keys, Scope
 
+BODY_WITHIN_S = 30.0  # seconds for a body to arrive, so that slow clients do not gather
 THREADS = 8  # more would only queue for the same cores, and each holds a request's tensors
 
 
@@ -39,8 +41,8 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
         responses={"default": {"model": ProblemMessage, "content": {PROBLEM_JSON: {}}, "description": "A problem"}},
         exception_handlers={HTTPException: respond, RequestValidationError: respond},
     )
-    app.add_middleware(BodyLimit, limit=settings.max_body_bytes)
     app.add_middleware(Shedding, limit=settings.max_under_way)
+    app.add_middleware(BodyLimit, limit=settings.max_body_bytes, within_s=BODY_WITHIN_S)
     app.add_middleware(Boundary)
     instruments = Instruments(container.metrics, container.stopwatch, lambda: uuid4().hex)
     app.add_middleware(Envelope, instruments=instruments)
@@ -59,12 +61,13 @@ def software_version() -> str:
 
 def _routers(container: Container) -> list[tuple[APIRouter, Scope | None]]:
     bounds = Bounds(container.settings.max_candidates, container.settings.max_k)
-    engine, features = container.engine, container.features
+    engine, features, max_events = container.engine, container.features, container.settings.max_events
     probes = probe_routes(engine, container.readiness, metrics=container.metrics, software=software_version())
     return [
         (rank_routes(container.ranker, bounds), Scope.RANK),
-        (user_routes(features, engine), Scope.EVENTS),
+        (user_routes(features, engine, log=container.log, impressions=container.impressions), Scope.EVENTS),
         (app_routes(features, engine), Scope.EVENTS),
+        (event_routes(container.intake, limit=max_events, metrics=container.metrics), Scope.EVENTS),
         (admin_routes(container, bounds), Scope.ADMIN),
         (probes, None),
     ]

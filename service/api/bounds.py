@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+import anyio
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -23,6 +24,13 @@ class BodyTooLarge(ValueError):
         super().__init__(f"the body is larger than the {limit} bytes allowed; send it in several requests")
 
 
+class BodyTooSlow(TimeoutError):
+    """A body did not arrive in the time that is allowed."""
+
+    def __init__(self, limit_s: float) -> None:
+        super().__init__(f"the body did not arrive within {limit_s:g} s; send it again, in one go")
+
+
 class TooManyCandidates(ValueError):
     """A request names more candidates than are allowed."""
 
@@ -38,7 +46,10 @@ class Overloaded(RuntimeError):
 
 
 class Shedding:
-    """Refuses rankings past the limit at once, unread, so that those under way are still answered in time."""
+    """Refuses rankings past the limit at once, so that those under way are still answered in time.
+
+    It stands behind BodyLimit: a client that takes its time over a body is not counted until all of it is here.
+    """
 
     def __init__(self, app: ASGIApp, limit: int) -> None:
         self._app = app
@@ -60,18 +71,29 @@ class Shedding:
 
 
 class BodyLimit:
-    """Reads each body before the application does and stops at the limit, whatever Content-Length says of it."""
+    """Reads each body before the application does and stops at the limit, whatever Content-Length says of it.
 
-    def __init__(self, app: ASGIApp, limit: int) -> None:
+    limit: bytes; within_s: seconds until the whole body must be here.
+    """
+
+    def __init__(self, app: ASGIApp, limit: int, *, within_s: float) -> None:
         self._app = app
         self._limit = limit
+        self._within_s = within_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Pass the request on with its body read. Raises BodyTooLarge."""
+        """Pass the request on with its body read. Raises BodyTooLarge and BodyTooSlow."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
-        elif (body := await self._read(scope, receive)) is not None:
+        elif (body := await self._read_in_time(scope, receive)) is not None:
             await self._app(scope, _replay(body, receive), send)
+
+    async def _read_in_time(self, scope: Scope, receive: Receive) -> bytes | None:
+        try:
+            with anyio.fail_after(self._within_s):
+                return await self._read(scope, receive)
+        except TimeoutError:
+            raise BodyTooSlow(self._within_s) from None
 
     async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
         """The whole body; None where the client went away. Raises BodyTooLarge."""

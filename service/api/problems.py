@@ -20,13 +20,15 @@ from service import errors
 from service.admission import Refusal, Refused
 from service.api.access import KeyMissing, KeyRefused
 from service.api.admin_messages import ReportMessage
-from service.api.bounds import BodyTooLarge, Overloaded, TooManyCandidates
+from service.api.bounds import BodyTooLarge, BodyTooSlow, Overloaded, TooManyCandidates
+from service.api.event_messages import TooManyEvents
 from service.api.messages import SPELLING
 from service.preparation import DryRunFailed
 
 MAX_LISTED = 100
 PROBLEM_JSON = "application/problem+json"
 RETRY_LATER = {"Retry-After": "1"}
+HANG_UP = {"Connection": "close"}  # what is still to come of the request is not read
 ASK_FOR_KEY = {"WWW-Authenticate": 'Bearer realm="appshelf"'}
 
 log = logging.getLogger(__name__)
@@ -52,7 +54,9 @@ class Answer:
 STATUS: Mapping[type[Exception], Answer] = {
     Refused: Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "refused-value"),
     TooManyCandidates: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-candidates"),
+    TooManyEvents: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-events"),
     BodyTooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
+    BodyTooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", HANG_UP),
     Overloaded: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", RETRY_LATER),
     KeyMissing: Answer(HTTPStatus.UNAUTHORIZED, "key-missing", ASK_FOR_KEY),
     KeyRefused: Answer(HTTPStatus.FORBIDDEN, "key-refused"),
@@ -63,6 +67,9 @@ STATUS: Mapping[type[Exception], Answer] = {
     errors.IllegalTransition: Answer(HTTPStatus.CONFLICT, "illegal-transition"),
     errors.NothingToPromote: Answer(HTTPStatus.CONFLICT, "nothing-to-promote"),
     errors.NothingToRollBack: Answer(HTTPStatus.CONFLICT, "nothing-to-roll-back"),
+    errors.RollbackRefused: Answer(HTTPStatus.CONFLICT, "rollback-refused"),
+    errors.LiveMoved: Answer(HTTPStatus.CONFLICT, "live-moved"),
+    errors.JudgingBrokeOff: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "judging-broke-off", RETRY_LATER),
     errors.RolloutUnderWay: Answer(HTTPStatus.CONFLICT, "rollout-under-way"),
     errors.RolloutFailed: Answer(HTTPStatus.CONFLICT, "rollout-failed"),
     BundleError: Answer(HTTPStatus.CONFLICT, "bundle-unusable"),

@@ -16,7 +16,7 @@ def rank_routes(ranker: Ranker, bounds: Bounds) -> APIRouter:
     @router.post("/rank", response_model_exclude_none=True)
     def rank(body: RankRequest, request: Request) -> RankAnswer:
         """The best of the candidates for this user now, by the live version."""
-        return answer_of(ranker.rank(query_of(body, bounds)), request)
+        return answer_of(ranker.rank(query_of(body, bounds), request_id=request.state.request_id), request)
 
     return router
 

@@ -9,12 +9,14 @@ from service.admission import check_batch, live_fields
 from service.api.messages import Id, Stored, UserMessage, UsersMessage, history_of
 from service.api.problems import NotStored
 from service.engine import Engine
+from service.impressions import ImpressionWriter
+from service.store.log_ports import EventLog
 from service.store.ports import FeatureStore, UserRecord
 
 UserId = Annotated[Id, Path(description="The user's id; it may hold slashes.")]
 
 
-def user_routes(store: FeatureStore, engine: Engine) -> APIRouter:
+def user_routes(store: FeatureStore, engine: Engine, *, log: EventLog, impressions: ImpressionWriter) -> APIRouter:
     """Batch upsert, and reading and forgetting one user."""
     router = APIRouter(prefix="/users", tags=["users"])
 
@@ -36,9 +38,11 @@ def user_routes(store: FeatureStore, engine: Engine) -> APIRouter:
 
     @router.delete("/{user_id:path}", status_code=204)
     def delete_user(user_id: UserId) -> None:
-        """Forget the user and everything known of them."""
-        if not store.delete_user(user_id):
-            raise NotStored(f"user {user_id!r} is not stored, so there is nothing to forget")
+        """Forget the user and everything known of them: features, history, and all that was logged of them."""
+        impressions.forget_user(user_id)
+        logged = log.forget_user(user_id)
+        if not store.delete_user(user_id) and not logged:
+            raise NotStored(f"user {user_id!r} is neither stored nor in the log, so there is nothing to forget")
 
     return router
 

@@ -53,4 +53,10 @@ def refusals() -> Iterator[None]:
 
 def note_of(context: typer.Context, *, why: str, force: bool = False) -> Note:
     """Who acts, as the history keeps it. Raises UnreasonedForce."""
-    return Note(f"command line, {context.obj.get('USER', 'unknown user')}", why, force)
+    who = f"command line, {context.obj.get('USER', 'unknown user')}"
+    return Note(_text(who), _text(why), force)
+
+
+def _text(given: str) -> str:
+    """What was given without the bytes that were no text, which no store takes."""
+    return given.encode(errors="replace").decode()

@@ -1,6 +1,6 @@
 """The narrow ports of the store. Every method is atomic and raises StoreUnavailable where its backend is away."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -31,11 +31,25 @@ class AppRecord:
 
 @dataclass(frozen=True)
 class AppChanges:
-    """What changed after a sequence number, in order of change, and the number to ask with next."""
+    """What changed after a sequence number, in order of change, and the number to ask with next.
+
+    That number is the store's newest, lower than the one asked with where the store has lost changes. origin: names
+    the numbering, where a store may come back as another at the same address; numbers of two origins do not compare.
+    """
 
     sequence: int
     put: tuple[AppRecord, ...]
     deleted: tuple[str, ...]
+    origin: str = ""
+
+
+@dataclass(frozen=True)
+class HistoryChange:
+    """An app that a user has taken up (installed) or given up (uninstalled)."""
+
+    user_id: str
+    app_id: str
+    installed: bool
 
 
 class FeatureStore(Protocol):
@@ -49,6 +63,15 @@ class FeatureStore(Protocol):
 
     def delete_user(self, user_id: str) -> bool:
         """Forget the user; False where there was none."""
+
+    def change_history(self, changes: Iterable[HistoryChange]) -> None:
+        """Put apps into users' histories, once if they were not there, or take them out, in order; all or none.
+
+        Making the same changes again changes nothing. A user that is not stored is stored, without features.
+        """
+
+    def users(self) -> Iterator[UserRecord]:
+        """Every user, in no order, a page at a time; one that is put meanwhile may or may not be among them."""
 
     def put_apps(self, records: Iterable[AppRecord]) -> int:
         """Insert or replace apps, all or none; the sequence after it. An app put as it was already is no change."""
@@ -192,3 +215,9 @@ class RolloutStore(Protocol):
 
     def finish(self, rollout: int, outcome: Outcome) -> None:
         """End the rollout."""
+
+    def wait(self, timeout_s: float) -> None:
+        """Return when a rollout has begun or ended, where the backend can tell, and at the latest after this long.
+
+        Raises nothing: where the backend is away it only waits.
+        """

@@ -12,16 +12,19 @@ from service.errors import StoreTooNew, StoreUnavailable
 from service.store.sqlite_layout import LAYOUT
 
 Row = tuple[Any, ...]
+Layout = tuple[tuple[str, ...], ...]
 
 
 class Database:
     """One SQLite file in WAL mode, for any number of threads and processes; a writer never blocks a reader.
 
-    Raises StoreUnavailable where the file cannot be used, StoreTooNew where a later release made it.
+    layout: the steps that make the file's tables, each from one layout number to the next. Raises StoreUnavailable
+    where the file cannot be used, StoreTooNew where a later release made it.
     """
 
-    def __init__(self, path: Path, *, busy_timeout_s: float = 5.0) -> None:
+    def __init__(self, path: Path, *, layout: Layout = LAYOUT, busy_timeout_s: float = 5.0) -> None:
         self._path = path
+        self._layout = layout
         self._busy_timeout_s = busy_timeout_s
         self._idle: deque[sqlite3.Connection] = deque()
         self._lay_out()
@@ -99,9 +102,9 @@ class Database:
     def _upgrade(self) -> None:
         with self.writing() as connection:
             found = connection.execute("PRAGMA user_version").fetchone()[0]
-            if found > len(LAYOUT):
-                raise StoreTooNew(str(self._path), found=found, known=len(LAYOUT))
-            for step in LAYOUT[found:]:
+            if found > len(self._layout):
+                raise StoreTooNew(str(self._path), found=found, known=len(self._layout))
+            for step in self._layout[found:]:
                 for statement in step:
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(LAYOUT)}")
+            connection.execute(f"PRAGMA user_version = {len(self._layout)}")

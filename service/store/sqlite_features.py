@@ -1,10 +1,12 @@
 """Users and apps in the embedded store."""
 
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Iterable, Iterator
 
 import msgspec
 
-from service.store.ports import AppChanges, AppRecord, UserRecord
+from service.store.histories import by_user, changed
+from service.store.ports import AppChanges, AppRecord, HistoryChange, UserRecord
 from service.store.sqlite import Database, Row
 
 Features = dict[str, str | int | float | bool | list[str] | None]
@@ -20,6 +22,12 @@ ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, deleted = 0, featur
     available = excluded.available, countries = excluded.countries
 WHERE apps.deleted OR apps.features <> excluded.features
     OR apps.available <> excluded.available OR apps.countries <> excluded.countries"""
+
+GET_HISTORY = "SELECT history FROM users WHERE id = ?"
+PUT_HISTORY = """
+INSERT INTO users (id, features, history) VALUES (?, '{}', ?)
+ON CONFLICT (id) DO UPDATE SET history = excluded.history"""
+PAGE = 1_000
 
 APP_COLUMNS = "id, features, available, countries"
 LAST_SEQUENCE = "SELECT coalesce(max(sequence), 0) FROM apps"
@@ -55,6 +63,24 @@ class SqliteFeatureStore:
         with self._database.writing() as connection:
             return connection.execute("DELETE FROM users WHERE id = ?", (user_id,)).rowcount > 0
 
+    def change_history(self, changes: Iterable[HistoryChange]) -> None:
+        """Put apps into users' histories or take them out, in one transaction."""
+        asked = by_user(changes)
+        with self._database.writing() as connection:
+            for user_id, of_user in asked.items():
+                before = self._history_of(connection, user_id)
+                after = changed(before, of_user)
+                if after != before:
+                    connection.execute(PUT_HISTORY, (user_id, self._encode(after)))
+
+    def users(self) -> Iterator[UserRecord]:
+        """Every user, a page at a time."""
+        sql, last = "SELECT rowid, id, features, history FROM users WHERE rowid > ? ORDER BY rowid LIMIT ?", 0
+        while rows := self._database.rows(sql, (last, PAGE)):
+            for _, user_id, features, history in rows:
+                yield UserRecord(user_id, self._features(features), self._history(history))
+            last = rows[-1][0]
+
     def put_apps(self, records: Iterable[AppRecord]) -> int:
         """Insert or replace apps in one transaction, all changed ones under one new sequence number."""
         with self._database.writing() as connection:
@@ -88,6 +114,10 @@ class SqliteFeatureStore:
     def ping(self) -> None:
         """Read from the file."""
         self._database.row("SELECT id FROM users LIMIT 1")
+
+    def _history_of(self, connection: sqlite3.Connection, user_id: str) -> dict[str, int]:
+        row = connection.execute(GET_HISTORY, (user_id,)).fetchone()
+        return self._history(row[0]) if row else {}
 
     def _app_row(self, app: AppRecord, sequence: int) -> Row:
         features, countries = self._encode_sorted(app.features), self._encode(app.countries)

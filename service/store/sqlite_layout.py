@@ -24,4 +24,14 @@ LAYOUT: tuple[tuple[str, ...], ...] = (
             rollout INTEGER NOT NULL, process TEXT NOT NULL, ok INTEGER NOT NULL, detail TEXT NOT NULL,
             PRIMARY KEY (rollout, process))""",
     ),
+    (
+        """CREATE TABLE jobs (
+            id TEXT PRIMARY KEY, kind TEXT NOT NULL, options BLOB NOT NULL, who TEXT NOT NULL, queued_at REAL NOT NULL,
+            state TEXT NOT NULL, attempt INTEGER NOT NULL, began_at REAL, ended_at REAL, progress BLOB NOT NULL,
+            result BLOB, cancel_asked INTEGER NOT NULL)""",
+        "CREATE INDEX jobs_by_time ON jobs (queued_at)",
+        "CREATE TABLE job_lines (id INTEGER PRIMARY KEY AUTOINCREMENT, job TEXT NOT NULL, at REAL NOT NULL, text TEXT)",
+        "CREATE INDEX lines_by_job ON job_lines (job, id)",
+        "CREATE TABLE job_leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL)",
+    ),
 )

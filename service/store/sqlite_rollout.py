@@ -1,5 +1,6 @@
 """Leases, rollouts and votes in the embedded store."""
 
+import time
 from collections.abc import Callable
 
 from service.errors import RolloutUnderWay
@@ -18,11 +19,17 @@ ON CONFLICT (rollout, process) DO UPDATE SET ok = excluded.ok, detail = excluded
 
 
 class SqliteRolloutStore:
-    """A RolloutStore in the embedded store's file; `clock` gives epoch seconds, the same for every process."""
+    """A RolloutStore in the embedded store's file.
 
-    def __init__(self, database: Database, clock: Callable[[], float]) -> None:
+    clock: epoch seconds, the same for every process; pause: waits for so many seconds.
+    """
+
+    def __init__(
+        self, database: Database, clock: Callable[[], float], *, pause: Callable[[float], object] = time.sleep
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._pause = pause
 
     def heartbeat(self, process: str, version: str | None) -> None:
         """Take or renew the process's lease."""
@@ -69,3 +76,7 @@ class SqliteRolloutStore:
         """End the rollout."""
         with self._database.writing() as connection:
             connection.execute("UPDATE rollouts SET outcome = ? WHERE id = ?", (outcome, rollout))
+
+    def wait(self, timeout_s: float) -> None:
+        """Wait so long: a file tells nobody that it has changed."""
+        self._pause(timeout_s)

@@ -7,9 +7,11 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, ItemsView, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -19,6 +21,7 @@ from model.bundle import Bundle, BundleError, Golden, Manifest, list_bundles, lo
 from model.crosses import Crosses
 from model.query import App, Query
 from model.schema import FeatureSchema, parse_schema
+from model.sealed import discard
 from model.tensors import TensorsUnreadable, pack, unpack
 from model.transforms import Transform
 from model.vocabulary import Quantiles, Vocabulary
@@ -317,6 +320,47 @@ def test_a_sweep_touches_nothing_while_another_saves(tmp_path: Path) -> None:
 
     verify(save(replace(small_bundle(), weights=Sweeping(small_bundle().weights)), tmp_path))
     assert seen == [[]]
+
+
+def test_a_discarded_bundle_is_gone_and_discarding_it_again_is_nothing(folder: Path) -> None:
+    for _ in range(2):
+        discard(folder)
+    assert list(folder.parent.iterdir()) == []
+    discard(folder.parent / "absent" / VERSION)
+
+
+def test_what_a_killed_discard_left_does_not_stop_the_next(folder: Path) -> None:
+    (folder.parent / f".{VERSION}.partial").mkdir()
+    (folder.parent / f".{VERSION}.partial" / "schema.yaml").write_text("half")
+    discard(folder)
+    assert list(folder.parent.iterdir()) == []
+
+
+def test_many_that_discard_and_sweep_at_once_do_not_stumble_over_each_other(tmp_path: Path) -> None:
+    versions = [f"20261120T194846Z-{number:06x}" for number in range(12)]
+    for version in versions:
+        save(small_bundle(version), tmp_path)
+    barrier = Barrier(4)
+
+    def discard_all(number: int) -> None:
+        barrier.wait()
+        for version in versions:
+            discard(tmp_path / version) if number % 2 else sweep(tmp_path)
+
+    with ThreadPoolExecutor(4) as threads:
+        list(threads.map(discard_all, range(4)))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sweep_leaves_what_vanishes_under_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    partial = folder.parent / f".{LATER}.partial"
+    partial.mkdir()
+
+    def vanished(place: Path) -> None:
+        raise FileNotFoundError(place)
+
+    monkeypatch.setattr("model.sealed.shutil.rmtree", vanished)
+    assert sweep(folder.parent) == [partial.name]
 
 
 def test_a_sweep_of_no_folder_finds_nothing(tmp_path: Path) -> None:

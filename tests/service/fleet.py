@@ -63,6 +63,7 @@ class Process:
     broken: set[str] = field(default_factory=set)
     prepared: list[str] = field(default_factory=list)
     refreshed: list[str] = field(default_factory=list)
+    remembered: list[str] = field(default_factory=list)
     store_is_away: Exception | None = None
     _in_memory: WeakSet[Live] = field(default_factory=WeakSet)
 
@@ -81,17 +82,38 @@ class Process:
     def refresh(self, version: Live) -> None:
         self.refreshed.append(version.version)
 
+    def recall(self) -> Live | None:
+        return live(self.remembered[-1]) if self.remembered else None
+
+
+class Reach:
+    """The store's rollouts as one process reaches them, or as the coordinator does."""
+
+    def __init__(self, fleet: "Fleet", who: "Process | Fleet") -> None:
+        self._fleet = fleet
+        self._who = who
+
+    def __getattr__(self, method: str) -> object:
+        if self._who.store_is_away:
+            raise self._who.store_is_away
+        return getattr(self._fleet.rollouts, method)
+
 
 class Fleet:
-    """Every process on one store: while the coordinator waits each of them steps, and then `meanwhile` happens."""
+    """Every process on one store: while the coordinator waits each of them steps, and then `meanwhile` happens.
+
+    store_is_away: what the coordinator is told of it, None while it answers.
+    """
 
     def __init__(self, registry: Registry, rollouts: RolloutStore, clock: Clock) -> None:
         self._registry = registry
-        self._rollouts = rollouts
+        self.rollouts = rollouts
         self._clock = clock
         self.running: dict[str, Follower] = {}
         self.meanwhile: Callable[[], object] = lambda: None
-        self.coordinator = Coordinator(registry, rollouts, time=Time(clock, self.wait), pace=PACE)
+        self.store_is_away: Exception | None = None
+        reach: Any = Reach(self, self)
+        self.coordinator = Coordinator(registry, reach, time=Time(clock, self.wait), pace=PACE)
 
     def follower(self, process: Process) -> Follower:
         def pointer() -> str | None:
@@ -99,14 +121,17 @@ class Fleet:
                 raise process.store_is_away
             return self._registry.live()
 
+        reach: Any = Reach(self, process)
         return Follower(
             FollowerParts(
                 process=process.name,
                 engine=process.engine,
-                rollouts=self._rollouts,
+                rollouts=reach,
                 pointer=pointer,
                 prepare=process.prepare,
                 refresh=process.refresh,
+                remember=process.remembered.append,
+                recall=process.recall,
                 executor=process.executor,
                 clock=self._clock,
                 pace=PACE,

@@ -6,8 +6,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.bundle import load
+from model.query import App, Query
 from model.scorer import Scorer
-from service.catalogue import Shelf, Stock
+from service.catalogue import SPARE_ROWS, Shelf, Stock
 from service.container import Container
 from service.store.ports import AppChanges, AppRecord
 from tests.service.store_front import LIVE
@@ -33,8 +34,8 @@ def shelf(scorer: Scorer) -> Shelf:
 
 
 def shown(shelf: Shelf, country: str | None = None, without: frozenset[str] = frozenset()) -> list[str]:
-    rows = shelf.select(None, country=country, without=without).rows
-    return [shelf.table.ids[row] for row in rows]
+    selection = shelf.select(None, country=country, without=without)
+    return [selection.table.ids[row] for row in selection.rows]
 
 
 @pytest.mark.parametrize(
@@ -55,7 +56,7 @@ def test_the_catalogue_of_a_country_holds_what_is_sold_there(
 def test_given_candidates_are_told_apart_by_what_becomes_of_them(shelf: Shelf) -> None:
     asked = ["japanese", "unheard", "iberian", "gone", "everywhere", "iberian"]
     selection = shelf.select(asked, country="PT", without=frozenset({"everywhere"}))
-    assert [shelf.table.ids[row] for row in selection.rows] == ["iberian"]
+    assert [selection.table.ids[row] for row in selection.rows] == ["iberian"]
     assert selection.unknown == ("unheard",)
     assert selection.unavailable == ("japanese", "gone", "everywhere")
     assert selection.doubled == ("iberian",)
@@ -84,12 +85,66 @@ def test_a_change_of_countries_or_availability_replaces_the_former(shelf: Shelf)
     assert set(shown(shelf, "JP")) == {"everywhere", "gone", "iberian", "japanese"}
 
 
+def row_of(shelf: Shelf, app_id: str) -> int:
+    (row,) = shelf.select([app_id], country="PT").rows
+    return int(row)
+
+
 def test_changed_features_are_scored_from_a_new_row(shelf: Shelf) -> None:
-    before = shelf.select(["everywhere"], country=None).rows
+    before = row_of(shelf, "everywhere")
     shelf.refresh(AppChanges(2, (AppRecord("everywhere", {"rating": 5.0}),), ()))
-    after = shelf.select(["everywhere"], country=None).rows
-    assert before != after
+    assert row_of(shelf, "everywhere") != before
     assert shown(shelf) == ["everywhere"]
+
+
+@pytest.mark.parametrize(
+    "same", [AppRecord("iberian", countries=("PT",)), AppRecord("iberian", {"rating": "none", "of_a_later_schema": 1})]
+)
+def test_an_app_whose_values_are_as_they_were_keeps_its_row(shelf: Shelf, same: AppRecord) -> None:
+    before, rows = row_of(shelf, "iberian"), len(shelf.select(None, country=None).table)
+    shelf.refresh(AppChanges(2, (same,), ()))
+    assert row_of(shelf, "iberian") == before
+    assert len(shelf.select(None, country=None).table) == rows
+
+
+def test_an_app_that_comes_back_with_other_values_is_scored_with_those(shelf: Shelf) -> None:
+    shelf.refresh(AppChanges(2, (), ("everywhere",)))
+    shelf.refresh(AppChanges(3, (AppRecord("everywhere", {"rating": 2.0}),), ()))
+    assert shelf.select(["everywhere"], country=None).features_of("everywhere") == {"rating": 2.0}
+
+
+def edit(shelf: Shelf, times: int) -> None:
+    for number in range(times):
+        record = AppRecord("everywhere", {"rating": float(number)})
+        shelf.refresh(AppChanges(shelf.sequence + 1, (record,), ()))
+
+
+def test_however_often_apps_are_edited_the_table_stays_as_small_as_the_catalogue(shelf: Shelf, scorer: Scorer) -> None:
+    edit(shelf, 500)
+    selection = shelf.select(None, country="PT")
+    assert len(selection.table) <= 2 * len(shelf) + SPARE_ROWS
+    assert shown(shelf, "PT") == ["everywhere", "iberian"]
+    fresh = scorer.table([App("everywhere", {"rating": 499.0}), App("iberian")])
+    scores = scorer.score(Query("u1"), selection.table, selection.rows)
+    assert scores == pytest.approx(scorer.score(Query("u1"), fresh, np.arange(2)), abs=1e-6)
+
+
+def test_a_request_in_flight_finishes_on_the_table_that_it_took(shelf: Shelf, scorer: Scorer) -> None:
+    taken = shelf.select(["japanese", "everywhere"], country="JP")
+    before = scorer.score(Query("u1"), taken.table, taken.rows)
+    edit(shelf, 100)
+    assert shelf.select(None, country=None).table is not taken.table
+    assert np.array_equal(scorer.score(Query("u1"), taken.table, taken.rows), before)
+    assert [taken.table.ids[row] for row in taken.rows] == ["japanese", "everywhere"]
+    assert taken.features_of("everywhere") == {}
+
+
+def test_a_catalogue_that_was_emptied_holds_no_rows(shelf: Shelf) -> None:
+    edit(shelf, SPARE_ROWS)
+    shelf.refresh(AppChanges(1000, (), ("everywhere", "iberian", "japanese", "gone")))
+    assert len(shelf.select(None, country=None).table) == 0
+    shelf.refresh(AppChanges(1001, (AppRecord("new"),), ()))
+    assert shown(shelf) == ["new"]
 
 
 def test_values_that_do_not_fit_this_schema_are_left_out_of_the_row(shelf: Shelf) -> None:
@@ -100,9 +155,9 @@ def test_values_that_do_not_fit_this_schema_are_left_out_of_the_row(shelf: Shelf
 
 
 def test_no_change_leaves_everything_as_it_is(shelf: Shelf) -> None:
-    stock = shelf._stock
+    edition = shelf.select(None, country=None).edition
     shelf.refresh(AppChanges(1, (), ()))
-    assert shelf._stock is stock
+    assert shelf.select(None, country=None).edition is edition
     assert len(shelf) == 4
 
 

@@ -136,6 +136,11 @@ def test_a_rollback_takes_the_version_before(run: Run) -> None:
     assert json.loads(rolled.stdout) == {"version": LIVE, "processes": {}}
 
 
+def test_a_reason_with_bytes_that_are_no_text_is_kept_without_them(run: Run) -> None:
+    assert run("promote", PASSED, "--reason", "good \udcff").exit_code == 0
+    assert states(run)[PASSED] == "live"
+
+
 def test_the_gate_shows_its_checks_and_exits_with_1_on_a_rejection(run: Run, home: Path) -> None:
     (home / "bundles" / REJECTED / "weights.safetensors").write_bytes(b"")
     result = run("gate", REJECTED)
@@ -151,7 +156,16 @@ def test_the_gate_reports_as_json(run: Run, home: Path) -> None:
     assert "failed" in {check["outcome"] for check in report["checks"]}
 
 
-@pytest.mark.parametrize("verb", [("gate", "../x"), ("promote", "../x"), ("promote", "20260202T000000Z-cccccc")])
+@pytest.mark.parametrize(
+    "verb",
+    [
+        ("gate", "../x"),
+        ("gate", "\udcff"),
+        ("promote", "../x"),
+        ("promote", "\udcff"),
+        ("promote", "20260202T000000Z-cccccc"),
+    ],
+)
 def test_a_version_that_does_not_exist_is_refused_in_one_sentence(run: Run, verb: tuple[str, str]) -> None:
     assert "not in the registry" in refusal(run(*verb))
 

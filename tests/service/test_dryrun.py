@@ -1,18 +1,25 @@
 """The dry run in its own process: real bundles, real crashes."""
 
+import os
+import signal
 import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from threading import Thread
 
+import psutil
 import pytest
 import torch
 
 from model.bundle import Bundle, save
 from model.report import Check, Limits
+from service.child import Child
 from service.dryrun import CHILD, dry_run, peak_mib
+from service.errors import JudgingBrokeOff
 from tests.model.stores import LATER, bundle_of, store
+from tests.service.wire import soon
 
 LIMITS = Limits()
 
@@ -81,6 +88,66 @@ def test_a_process_that_does_not_answer_with_checks_is_a_failed_load(script: str
     (check,) = CHILD.answered(ended)
     assert (check.name, check.outcome) == ("load", "failed")
     assert words in str(check.observed)
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_process_that_someone_ends_says_nothing_about_the_version(name: str) -> None:
+    script = f"import os, signal; signal.signal(signal.{name}, signal.SIG_DFL); os.kill(os.getpid(), signal.{name})"
+    ended = subprocess.run([sys.executable, "-c", script], capture_output=True, check=False)
+    with pytest.raises(JudgingBrokeOff, match=f"the check load was ended by {name}; nothing is recorded"):
+        CHILD.answered(ended)
+
+
+def children() -> list[psutil.Process]:
+    """The running processes that judge for this one."""
+    return [one for one in psutil.Process().children() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
+
+
+JUDGING_FOR_EVER = Child("tests.service.endless", name="load", timeout_s=120)
+
+
+def test_a_terminals_signal_does_not_reach_the_process_that_judges() -> None:
+    apart: list[bool] = []
+
+    def look_and_end() -> None:
+        assert soon(lambda: bool(children()))
+        (child,) = children()
+        apart.append(os.getpgid(child.pid) != os.getpgid(0))
+        child.send_signal(signal.SIGTERM)
+
+    looking = Thread(target=look_and_end)
+    looking.start()
+    with pytest.raises(JudgingBrokeOff):
+        JUDGING_FOR_EVER.checks([])
+    looking.join()
+    assert apart == [True]
+
+
+def test_a_judge_is_ended_when_this_process_is_interrupted() -> None:
+    def interrupt() -> None:
+        assert soon(lambda: bool(children()))
+        os.kill(os.getpid(), signal.SIGINT)
+
+    interrupting = Thread(target=interrupt)
+    interrupting.start()
+    with pytest.raises(KeyboardInterrupt):
+        JUDGING_FOR_EVER.checks([])
+    interrupting.join()
+    assert soon(lambda: children() == [])
+
+
+KILLED_WHILE_JUDGING = """
+from tests.service.test_dryrun import JUDGING_FOR_EVER
+JUDGING_FOR_EVER.checks([])
+"""
+
+
+def test_a_judge_ends_when_the_process_that_asked_is_killed() -> None:
+    with subprocess.Popen([sys.executable, "-c", KILLED_WHILE_JUDGING]) as asking:
+        assert soon(lambda: bool(psutil.Process(asking.pid).children()))
+        (judge,) = psutil.Process(asking.pid).children()
+        asking.kill()
+    assert soon(lambda: not judge.is_running() or judge.status() == psutil.STATUS_ZOMBIE)
 
 
 def test_memory_is_measured_in_mib() -> None:

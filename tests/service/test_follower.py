@@ -7,6 +7,8 @@ from threading import Event
 
 import pytest
 
+from service.bundles import LocalBundles
+from service.engine import Live
 from service.errors import StoreUnavailable
 from service.registry import Registry
 from service.states import State
@@ -15,6 +17,8 @@ from tests.service.clock import Clock
 from tests.service.fleet import PACE, Fleet, Held, Process
 from tests.service.store.backends import BACKENDS, Backend
 from tests.service.store.entries import NEW, NOTE, OLD, entry
+
+MENDED = "20261103T000000Z-00000c"
 
 
 @pytest.fixture
@@ -38,7 +42,7 @@ def rollouts(backend: Backend) -> RolloutStore:
 
 @pytest.fixture
 def fleet(backend: Backend, clock: Clock, tmp_path: Path) -> Fleet:
-    return Fleet(Registry(backend.index, tmp_path), backend.rollouts, clock)
+    return Fleet(Registry(backend.index, LocalBundles(tmp_path)), backend.rollouts, clock)
 
 
 def test_a_process_takes_the_live_version_before_it_takes_a_lease(fleet: Fleet, rollouts: RolloutStore) -> None:
@@ -51,7 +55,7 @@ def test_a_process_takes_the_live_version_before_it_takes_a_lease(fleet: Fleet, 
 def test_a_process_without_a_live_version_waits_for_one(tmp_path: Path, clock: Clock) -> None:
     with BACKENDS["sqlite"](tmp_path, clock) as empty:
         empty.index.add(entry(NEW, State.PASSED), note=NOTE)
-        fleet = Fleet(Registry(empty.index, tmp_path), empty.rollouts, clock)
+        fleet = Fleet(Registry(empty.index, LocalBundles(tmp_path)), empty.rollouts, clock)
         process = fleet.start(Process("p1"))
         fleet.step()
         before = process.engine.version
@@ -94,6 +98,137 @@ def test_a_process_serves_on_while_its_store_is_away_and_says_so_once(
     assert [record.message for record in caplog.records if "disk I/O error" in record.message] == [
         caplog.records[0].message
     ]
+
+
+def test_an_outage_that_looks_different_from_turn_to_turn_is_told_of_once_and_so_is_its_end(
+    fleet: Fleet, caplog: pytest.LogCaptureFixture
+) -> None:
+    process = fleet.start(Process("p1"))
+    with caplog.at_level(logging.WARNING):
+        for reason in ("timed out", "connection refused", "loading its dataset"):
+            process.store_is_away = StoreUnavailable("redis", reason)
+            fleet.step()
+        process.store_is_away = None
+        fleet.step()
+        fleet.step()
+
+    assert [record.levelname for record in caplog.records] == ["ERROR", "WARNING"]
+    assert "timed out" in caplog.records[0].message
+    assert caplog.records[1].message == "the store is followed again"
+
+
+def test_a_process_that_starts_with_its_store_away_serves_what_served_last(
+    fleet: Fleet, rollouts: RolloutStore
+) -> None:
+    process = Process("p1", remembered=[OLD], store_is_away=StoreUnavailable("redis", "connection refused"))
+
+    fleet.start(process)
+
+    assert (process.engine.version, process.prepared) == (OLD, [])
+    assert rollouts.leases(alive_since=0) == ()
+
+    process.store_is_away = None
+    fleet.step()
+
+    assert process.prepared == []
+    assert process.refreshed == [OLD]
+    assert [(lease.process, lease.version) for lease in rollouts.leases(alive_since=0)] == [("p1", OLD)]
+
+
+def test_what_went_live_while_a_process_could_not_know_is_taken_when_the_store_is_back(
+    fleet: Fleet, backend: Backend
+) -> None:
+    process = Process("p1", remembered=[OLD], store_is_away=StoreUnavailable("redis", "connection refused"))
+    fleet.start(process)
+    backend.index.move(NEW, State.LIVE, note=NOTE)
+    process.store_is_away = None
+
+    fleet.step()
+    fleet.step()
+
+    assert process.engine.version == NEW
+    assert process.remembered == [OLD, NEW]
+
+
+def test_a_process_that_starts_with_its_store_away_and_never_served_comes_up_when_it_is_back(fleet: Fleet) -> None:
+    process = Process("p1", store_is_away=StoreUnavailable("redis", "connection refused"))
+    with pytest.raises(StoreUnavailable):
+        fleet.start(process)
+    before = process.engine.version
+    process.store_is_away = None
+
+    fleet.step()
+    fleet.step()
+
+    assert (before, process.engine.version) == (None, OLD)
+
+
+def test_a_store_that_goes_away_between_the_pointer_and_the_lease_stops_no_start(fleet: Fleet) -> None:
+    class LosesItsStore(Process):
+        def prepare(self, version: str) -> Live:
+            self.store_is_away = StoreUnavailable("redis", "timed out")
+            return super().prepare(version)
+
+    process = fleet.start(LosesItsStore("p1"))
+
+    assert process.engine.version == OLD
+    assert process.remembered == [OLD]
+
+
+def test_every_swap_is_remembered_for_a_start_without_the_store(fleet: Fleet) -> None:
+    process = fleet.start(Process("p1"))
+
+    fleet.promote(NEW)
+
+    assert process.remembered == [OLD, NEW]
+
+
+def test_a_lease_that_a_restarted_store_has_lost_is_taken_again_at_once(fleet: Fleet, rollouts: RolloutStore) -> None:
+    process = fleet.start(Process("p1"))
+    process.store_is_away = StoreUnavailable("redis", "connection refused")
+    fleet.step()
+    rollouts.leave("p1")
+    process.store_is_away = None
+
+    fleet.step()
+
+    assert [lease.process for lease in rollouts.leases(alive_since=0)] == ["p1"]
+
+
+def test_a_vote_that_a_restarted_store_has_lost_is_cast_again(
+    fleet: Fleet, rollouts: RolloutStore, clock: Clock
+) -> None:
+    process = fleet.start(Process("p1"))
+    rollout = rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
+    fleet.step()
+    process.store_is_away = StoreUnavailable("redis", "connection refused")
+    fleet.step()
+    lost = Vote("p1", ok=False, detail="put in the place of the lost one by the test")
+    rollouts.vote(rollout.id, lost)
+    process.store_is_away = None
+
+    fleet.step()
+
+    assert rollouts.votes(rollout.id) == (Vote("p1", ok=True, detail="prepared"),)
+    assert process.prepared == [OLD, NEW]
+
+
+def test_a_rollout_of_a_store_that_counts_from_1_again_is_another_one(
+    tmp_path: Path, fleet: Fleet, rollouts: RolloutStore, clock: Clock
+) -> None:
+    fleet.start(Process("p1"))
+    first = rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
+    fleet.step()
+    rollouts.finish(first.id, Outcome.ABORTED)
+    (tmp_path / "anew").mkdir()
+    with BACKENDS["sqlite"](tmp_path / "anew", clock) as anew:
+        second = anew.rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s + 1)
+        fleet.rollouts = anew.rollouts
+        fleet.step()
+        votes = anew.rollouts.votes(second.id)
+
+    assert second.id == first.id
+    assert [vote.ok for vote in votes] == [True]
 
 
 def test_a_store_that_returns_is_followed_again(fleet: Fleet, backend: Backend) -> None:
@@ -219,12 +354,12 @@ def test_a_process_stuck_on_a_broken_live_version_takes_part_in_the_next_rollout
     process = fleet.start(Process("p1", broken={NEW}))
     backend.index.move(NEW, State.LIVE, note=NOTE)
     fleet.step()
-    backend.index.add(entry("mended", State.PASSED), note=NOTE)
+    backend.index.add(entry(MENDED, State.PASSED), note=NOTE)
 
-    result = fleet.promote("mended")
+    result = fleet.promote(MENDED)
 
     assert result.complete
-    assert process.engine.version == "mended"
+    assert process.engine.version == MENDED
 
 
 def test_a_rollout_that_was_decided_without_a_slow_process_reaches_it_later(

@@ -1,9 +1,11 @@
 """A version's life, with the real gate and a real dry run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -11,18 +13,28 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.bundle import load, save
+from model.bundle import BundleError, load, save
 from model.data.dataset import DatasetError
+from model.report import Check, GateReport, Limits
 from model.scorer import Scorer
 from model.training import TrainConfig, TrainingFailed
+from service import lifecycle
 from service.container import Container, build
-from service.errors import GateRefused, NothingToRollBack, RolloutUnderWay, UnknownVersion
+from service.errors import (
+    GateRefused,
+    JudgingBrokeOff,
+    LiveMoved,
+    NothingToRollBack,
+    RollbackRefused,
+    RolloutUnderWay,
+    UnknownVersion,
+)
 from service.lifecycle import enter_orphans, gate_version, promote_version, roll_back, train_version
 from service.states import State
 from service.store.ports import Note
 from service.store.sqlite import Database
 from service.store.sqlite_rollout import SqliteRolloutStore
-from tests.service.store_front import LIVE, PASSED, REJECTED, settings
+from tests.service.store_front import LIVE, MISSING_ITS_GOLDEN, PASSED, REJECTED, settings
 
 SMALL = TrainConfig(params={"hidden": [4]}, epochs=1, batch_size=256)
 UNSEEN = "20260202T000000Z-cccccc"
@@ -137,7 +149,9 @@ def test_a_version_is_judged_again_when_live_has_moved(container: Container) -> 
     promote_version(container, PASSED, note=NOTE)
     with suppress(GateRefused):
         promote_version(container, REJECTED, note=NOTE)
-    assert container.registry.live_against(REJECTED) == PASSED
+    verdict = container.registry.verdict(REJECTED)
+    assert verdict is not None
+    assert verdict.against == PASSED
 
 
 def test_a_rejected_version_is_refused_with_what_failed(container: Container) -> None:
@@ -162,6 +176,132 @@ def test_a_rollback_takes_the_version_before(container: Container) -> None:
     promote_version(container, PASSED, note=NOTE)
     assert roll_back(container, note=NOTE).version == LIVE
     assert container.registry.get(PASSED).state is State.RETIRED
+
+
+def missing(container: Container, version: str) -> None:
+    shutil.rmtree(container.home.bundles / version)
+
+
+@pytest.mark.parametrize("damage", [truncate, missing])
+@pytest.mark.parametrize("forced", [False, True])
+def test_without_a_server_no_missing_or_damaged_bundle_goes_live(
+    container: Container, damage: Callable[[Container, str], None], forced: bool
+) -> None:
+    damage(container, PASSED)
+    with pytest.raises(BundleError, match=PASSED):
+        promote_version(container, PASSED, note=Note("test", "because", force=forced))
+    assert container.registry.live() == LIVE
+    assert container.registry.get(PASSED).state is State.PASSED
+
+
+@pytest.mark.parametrize("damage", [truncate, missing])
+def test_without_a_server_no_rollback_takes_a_missing_or_damaged_bundle(
+    container: Container, damage: Callable[[Container, str], None]
+) -> None:
+    promote_version(container, PASSED, note=NOTE)
+    damage(container, LIVE)
+    with pytest.raises(BundleError, match=LIVE):
+        roll_back(container, note=NOTE)
+    assert container.registry.live() == PASSED
+
+
+def test_a_refused_promote_does_not_stand_in_the_way_of_the_next(container: Container) -> None:
+    weights = (container.home.bundles / PASSED / "weights.safetensors").read_bytes()
+    truncate(container, PASSED)
+    with pytest.raises(BundleError):
+        promote_version(container, PASSED, note=NOTE)
+    (container.home.bundles / PASSED / "weights.safetensors").write_bytes(weights)
+    promote_version(container, PASSED, note=NOTE)
+    assert container.registry.live() == PASSED
+
+
+def test_a_rollback_takes_a_version_that_was_judged_again_and_refused(container: Container) -> None:
+    promote_version(container, PASSED, note=NOTE)
+    truncate(container, LIVE)
+    assert not gate_version(container, LIVE).passed
+    mend(container, LIVE)
+    assert roll_back(container, note=NOTE).version == LIVE
+
+
+def mend(container: Container, version: str) -> None:
+    """Put back the byte that `truncate` took: the bundle of the other name has the same weights."""
+    shutil.copy(container.home.bundles / MISSING_ITS_GOLDEN / "weights.safetensors", container.home.bundles / version)
+
+
+def test_a_rollback_that_is_refused_says_what_does_it_all_the_same(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(container.registry, "previous_live", lambda: REJECTED)  # as a release before this one left it
+    with pytest.raises(RollbackRefused, match=f"`appshelf promote {REJECTED} --force --reason WHY`"):
+        roll_back(container, note=NOTE)
+
+
+def test_a_verdict_is_of_the_version_that_is_live_when_the_pointer_moves(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judged = lifecycle.quality
+    moves = [lambda: container.registry.go_live(REJECTED, note=Note("ann", "now", force=True))]
+
+    def overtaken(folder: Path, live: Path | None, data: Path, *, limits: Limits) -> list[Check]:
+        checks = judged(folder, live, data, limits=limits)
+        if moves:
+            moves.pop()()
+        return checks
+
+    monkeypatch.setattr(lifecycle, "quality", overtaken)
+    promote_version(container, another(container), note=Note("test", "because", force=True))
+    verdict = container.registry.verdict(UNSEEN)
+    assert verdict is not None
+    assert verdict.against == REJECTED
+    assert container.registry.live() == UNSEEN
+
+
+def test_a_live_version_that_keeps_moving_ends_a_promote_after_a_few_judgements(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    judgements: list[str] = []
+
+    def always_late(_: Container, version: str, **__: object) -> GateReport:
+        judgements.append(version)
+        report = GateReport(version, PASSED, "2026-01-01T00:00:00+00:00", (Check("auc", "passed", 1, 0, ""),))
+        container.registry.record(report, note=NOTE)
+        return report
+
+    monkeypatch.setattr(lifecycle, "gate_version", always_late)
+    with pytest.raises(LiveMoved, match=f"to take the place of {PASSED}, and {LIVE} is live by now"):
+        promote_version(container, another(container), note=NOTE)
+    assert 1 < len(judgements) < 10
+    assert container.registry.live() == LIVE
+
+
+def test_a_version_is_judged_on_the_data_that_is_named(container: Container, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="nowhere"):
+        gate_version(container, PASSED, data=tmp_path / "nowhere")
+    container.home.data.rename(tmp_path / "elsewhere")
+    gate_version(container, PASSED, data=tmp_path / "elsewhere")
+    with suppress(GateRefused):
+        promote_version(container, another(container), note=NOTE, data=tmp_path / "elsewhere")
+    assert container.registry.verdict(UNSEEN) is not None
+
+
+def another(container: Container) -> str:
+    """One more challenger, equal to the one that passed."""
+    bundle = load(container.home.bundles / PASSED)
+    sealed = replace(bundle, manifest=bundle.manifest.model_copy(update={"version": UNSEEN}))
+    save(sealed, container.home.bundles)
+    enter_orphans(container)
+    return UNSEEN
+
+
+def test_judging_that_breaks_off_records_nothing(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken_off(*_: object, **__: object) -> list[Check]:
+        raise JudgingBrokeOff("quality", signal="SIGTERM")
+
+    before = container.registry.get(PASSED)
+    monkeypatch.setattr(lifecycle, "quality", broken_off)
+    with pytest.raises(JudgingBrokeOff):
+        gate_version(container, PASSED)
+    assert container.registry.get(PASSED) == before
 
 
 def test_there_is_nothing_to_roll_back_to_at_first(container: Container) -> None:

@@ -1,9 +1,8 @@
 """The ranker: what it admits, where it looks, and the order it gives."""
 
-from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
 from random import Random
-from typing import Any, NoReturn
 
 import numpy as np
 import pytest
@@ -13,14 +12,15 @@ from hypothesis import strategies as st
 from model.schema import FeatureSchema
 from service.admission import Refused
 from service.container import Container
-from service.engine import Engine
-from service.errors import NoLiveVersion, StoreUnavailable
-from service.ranker import Fetched, Ranked, Ranker, RankQuery, admit, best
-from service.store.ports import AppRecord, UserRecord
+from service.errors import NoLiveVersion
+from service.fetching import Fetched
+from service.ranker import Ranked, Ranker, RankerParts, RankQuery, admit, best
+from service.store.log_ports import Impression
+from service.store.ports import AppChanges, AppRecord, UserRecord
 from tests.service.store_front import APPS, LIVE, PASSED, SCHEMA
 
-NOBODY = Fetched(None, answered=True)
-AWAY = Fetched(None, answered=False)
+NOBODY = Fetched(None)
+AWAY = Fetched(None, ("feature_store", "local_copy"))
 
 
 class Tally:
@@ -33,11 +33,22 @@ class Tally:
         self.told.append((count, statuses, tuple(degraded)))
 
 
-class Broken:
-    """A store that does not answer."""
+@dataclass
+class Parts:
+    """A ranker's parts as a test would have them."""
 
-    def __getattr__(self, _: str) -> NoReturn:
-        raise StoreUnavailable("test.sqlite", "it is away")
+    meter: Tally = field(default_factory=Tally)
+    clock: Callable[[], float] = lambda: 0.0
+    now: Callable[[], float] = lambda: 0.0
+    kept: list[Impression] = field(default_factory=list)
+
+    def of(self, container: Container, fetch: Callable[[str], Fetched] | None = None) -> Ranker:
+        parts = RankerParts(self.meter, self.clock, self.now, budget_s=0.5, record=self.kept.append)
+        return Ranker(fetch or stored(container), container.engine, parts=parts)
+
+
+def stored(container: Container) -> Callable[[str], Fetched]:
+    return lambda user_id: Fetched(container.features.get_user(user_id))
 
 
 def required(name: str) -> FeatureSchema:
@@ -52,19 +63,19 @@ def pointers(query: RankQuery, schema: FeatureSchema, fetched: Fetched) -> list[
 
 
 def test_the_requests_features_go_over_the_stored_ones_one_by_one() -> None:
-    stored = Fetched(UserRecord("u", {"country": "PT", "age": 30.0}, {"com.a": 2}), answered=True)
+    stored = Fetched(UserRecord("u", {"country": "PT", "age": 30.0}, {"com.a": 2}))
     asked = admit(RankQuery("u", {"age": 31.0}), SCHEMA, fetched=stored)
     assert asked.user == {"country": "PT", "age": 31.0}
     assert asked.history == {"com.a": 2}
 
 
 def test_a_history_in_the_request_replaces_the_stored_one_even_when_empty() -> None:
-    stored = Fetched(UserRecord("u", {}, {"com.a": 2}), answered=True)
+    stored = Fetched(UserRecord("u", {}, {"com.a": 2}))
     assert admit(RankQuery("u", history={}), SCHEMA, fetched=stored).history == {}
 
 
 def test_stored_values_that_no_longer_fit_the_schema_are_left_out() -> None:
-    stored = Fetched(UserRecord("u", {"age": "thirty", "country": "PT", "of_an_earlier_schema": 1}), answered=True)
+    stored = Fetched(UserRecord("u", {"age": "thirty", "country": "PT", "of_an_earlier_schema": 1}))
     assert admit(RankQuery("u"), SCHEMA, fetched=stored).user == {"country": "PT"}
 
 
@@ -74,7 +85,7 @@ def test_a_required_context_field_must_be_sent() -> None:
 
 
 def test_a_required_user_field_may_be_sent_or_stored() -> None:
-    stored = Fetched(UserRecord("u", {"country": "PT"}), answered=True)
+    stored = Fetched(UserRecord("u", {"country": "PT"}))
     assert pointers(RankQuery("u"), required("country"), NOBODY) == ["/user/features/country"]
     assert admit(RankQuery("u", {"country": "PT"}), required("country"), fetched=NOBODY)
     assert admit(RankQuery("u"), required("country"), fetched=stored)
@@ -108,8 +119,9 @@ def serving(container: Container) -> Container:
 
 def test_a_ranking_tells_the_meter_what_it_saw(serving: Container) -> None:
     tally = Tally()
-    ranker = Ranker(serving.features, serving.engine, meter=tally, clock=lambda: 0.0)
-    ranker.rank(RankQuery("stranger", {"country": None}, context={"daytime": "at no time known"}))
+    Parts(tally).of(serving).rank(
+        RankQuery("stranger", {"country": None}, context={"daytime": "at no time known"}), request_id="r1"
+    )
     count, statuses, degraded = tally.told[0]
     assert count == len(APPS)
     assert statuses["country"] == "null"
@@ -119,18 +131,83 @@ def test_a_ranking_tells_the_meter_what_it_saw(serving: Container) -> None:
 
 
 def test_the_time_taken_is_read_from_the_clock_given(serving: Container) -> None:
-    ticks = iter([1.0, 1.25])
-    ranker = Ranker(serving.features, serving.engine, meter=Tally(), clock=lambda: next(ticks))
-    assert ranker.rank(RankQuery("u1")).took_ms == 250.0
+    ticks = iter([1.0, 1.125, 1.25])
+    ranker = Parts(clock=lambda: next(ticks)).of(serving)
+    assert ranker.rank(RankQuery("u1"), request_id="r1").took_ms == 250.0
 
 
-def test_a_store_that_is_away_is_told_to_client_and_meter(serving: Container) -> None:
+@pytest.mark.parametrize("missing", [("feature_store",), ("feature_store", "local_copy")])
+def test_what_could_not_be_fetched_is_told_to_client_and_meter(serving: Container, missing: tuple[str, ...]) -> None:
     tally = Tally()
-    away: Any = Broken()
-    ranking = Ranker(away, serving.engine, meter=tally, clock=lambda: 0.0).rank(RankQuery("u1"))
-    assert ranking.degraded == ("feature_store",)
-    assert tally.told[0][2] == ("feature_store",)
+    ranking = Parts(tally).of(serving, lambda _: Fetched(None, missing)).rank(RankQuery("u1"), request_id="r1")
+    assert ranking.degraded == missing
+    assert tally.told[0][2] == missing
     assert len(ranking.items) == 10
+    assert ranking.notices == ()
+
+
+def spent() -> Callable[[], float]:
+    """A clock on which the budget is over when the user has been fetched."""
+    ticks = iter([0.0, 0.5, 0.5])
+    return lambda: next(ticks)
+
+
+def test_when_the_budget_is_spent_before_scoring_the_most_popular_come_first(serving: Container) -> None:
+    popularity = {"com.app07": 6, "com.app03": 3, "com.gone": 1}
+    serving.engine.swap(replace(serving.engine.live(), popularity=popularity))
+    parts = Parts(clock=spent())
+    ranking = parts.of(serving, lambda _: AWAY).rank(RankQuery("u1", k=3), request_id="r1")
+    assert ranking.degraded == ("feature_store", "local_copy", "scorer")
+    assert ranking.version == LIVE
+    assert ranking.items == (Ranked("com.app07", 0.6), Ranked("com.app03", 0.3), Ranked("com.app00", 0.0))
+    assert [one.version for one in parts.kept] == ["popularity"]  # nobody may take these scores for the version's
+
+
+def test_popularity_ranks_what_may_be_shown_and_nothing_else(serving: Container) -> None:
+    ranking = (
+        Parts(clock=spent()).of(serving).rank(RankQuery("u1", candidates=["com.app01", "com.app02"]), request_id="r1")
+    )
+    assert {item.app_id for item in ranking.items} == {"com.app01", "com.app02"}
+
+
+def test_a_prepared_version_knows_what_was_popular_in_its_training(serving: Container) -> None:
+    popularity = serving.engine.live().popularity
+    assert set(popularity) <= set(APPS)
+    assert sum(popularity.values()) > 100
+
+
+def test_an_answer_is_recorded_with_what_was_shown(serving: Container) -> None:
+    serving.features.put_users([UserRecord("ana", {"country": "PT", "age": 31.0, "of_a_later_schema": 1}, {"x": 2})])
+    parts = Parts(now=lambda: 5.25)
+    query = RankQuery("ana", {"age": 32.0}, context={"daytime": "evening"}, k=3)
+    ranking = parts.of(serving).rank(query, request_id="r1")
+    (impression,) = parts.kept
+    assert (impression.request_id, impression.at, impression.version) == ("r1", 5.25, LIVE)
+    assert (impression.user_id, impression.user) == ("ana", {"country": "PT", "age": 32.0})
+    assert (impression.context, impression.history) == ({"daytime": "evening"}, {"x": 2})
+    shown = [(item.position, item.app_id, item.score) for item in impression.items]
+    assert shown == [(place, item.app_id, item.score) for place, item in enumerate(ranking.items, 1)]
+
+
+def test_the_values_recorded_are_those_scored_even_when_the_app_changes_meanwhile(serving: Container) -> None:
+    shelf = serving.engine.live().shelf
+    shelf.refresh(AppChanges(10**6, (AppRecord("com.app00", {"rating": 1.0, "odd": "x", "tags": "wrong"}),), ()))
+    scored = shelf.select(["com.app00"], country=None)
+    shelf.refresh(AppChanges(10**6 + 1, (AppRecord("com.app00", {"rating": 5.0}),), ()))
+    assert scored.features_of("com.app00") == {"rating": 1.0}
+    assert shelf.select(["com.app00"], country=None).features_of("com.app00") == {"rating": 5.0}
+
+
+def test_an_answer_without_an_app_is_no_impression(serving: Container) -> None:
+    parts = Parts()
+    parts.of(serving).rank(RankQuery("u1", candidates=["com.unheard"]), request_id="r1")
+    assert parts.kept == []
+
+
+def test_trying_a_version_leaves_no_impression(serving: Container) -> None:
+    parts = Parts()
+    parts.of(serving).rank_with(serving.engine.live(), RankQuery("u1"))
+    assert parts.kept == []
 
 
 @pytest.mark.parametrize(
@@ -147,7 +224,7 @@ def test_the_country_is_the_requests_and_else_the_stored_one(serving: Container,
     serving.features.put_users([UserRecord("abroad", {"country": "PT"})])
     serving.features.put_apps([AppRecord("com.portuguese", {}, countries=("PT",))])
     serving.engine.live().shelf.refresh(serving.features.apps_since(serving.engine.live().shelf.sequence))
-    items = serving.ranker.rank(replace(query, k=100)).items
+    items = serving.ranker.rank(replace(query, k=100), request_id="r1").items
     assert ("com.portuguese" in {item.app_id for item in items}) is shown
 
 
@@ -155,11 +232,10 @@ def test_another_version_can_rank_without_serving(serving: Container) -> None:
     query = RankQuery("u1", candidates=APPS)
     challenger = serving.ranker.rank_with(serving.prepare(PASSED), query)
     assert challenger.version == PASSED
-    assert serving.ranker.rank(query).version == LIVE
-    assert challenger.items != serving.ranker.rank(query).items
+    assert serving.ranker.rank(query, request_id="r1").version == LIVE
+    assert challenger.items != serving.ranker.rank(query, request_id="r1").items
 
 
 def test_nothing_live_is_said_so(container: Container) -> None:
-    ranker = Ranker(container.features, Engine(), meter=Tally(), clock=lambda: 0.0)
     with pytest.raises(NoLiveVersion):
-        ranker.rank(RankQuery("u1"))
+        Parts().of(container).rank(RankQuery("u1"), request_id="r1")

@@ -5,6 +5,7 @@ import pytest
 
 from model.manifest import Manifest
 from model.report import Check, GateReport
+from service.bundles import LocalBundles
 from service.errors import (
     GateRefused,
     IllegalTransition,
@@ -23,10 +24,26 @@ from tests.service.store.entries import NEW, NOTE, OLD
 THIRD = "20261103T000000Z-00000c"
 
 
+class Stocked(LocalBundles):
+    """A folder that is said to hold every bundle but those that are gone."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.gone: set[str] = set()
+
+    def holds(self, version: str) -> bool:
+        return version not in self.gone
+
+
 @pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
+def bundles(tmp_path: Path) -> Stocked:
+    return Stocked(tmp_path / "bundles")
+
+
+@pytest.fixture
+def registry(tmp_path: Path, bundles: Stocked) -> Iterator[Registry]:
     with BACKENDS["sqlite"](tmp_path, Clock()) as backend:
-        yield Registry(backend.index, tmp_path / "bundles")
+        yield Registry(backend.index, bundles)
 
 
 def manifest(version: str) -> Manifest:
@@ -83,6 +100,13 @@ def test_a_folder_is_that_of_a_registered_version_only(registry: Registry, tmp_p
         registry.folder("../secrets")
 
 
+@pytest.mark.parametrize("text", ["", "..", "\udcff", OLD + "\n", OLD + "\x00", "x" * 99_999])
+def test_what_is_no_version_is_unknown_whatever_bytes_it_has(registry: Registry, text: str) -> None:
+    with pytest.raises(UnknownVersion) as refused:
+        registry.get(text)
+    str(refused.value).encode()
+
+
 def test_a_report_decides_the_state_and_is_kept(registry: Registry) -> None:
     for version, verdict in ((OLD, True), (NEW, False)):
         registry.register(manifest(version), note=NOTE)
@@ -108,13 +132,28 @@ def test_a_version_judged_again_takes_the_new_verdict(registry: Registry) -> Non
     ]
 
 
-def test_a_retired_version_may_be_judged_again(registry: Registry) -> None:
+@pytest.mark.parametrize("verdict", [True, False])
+def test_a_retired_version_judged_again_stays_the_one_to_roll_back_to(registry: Registry, verdict: bool) -> None:
     took_live(registry, OLD)
     took_live(registry, NEW)
+    registry.check_judgeable(OLD)
 
-    registry.record(report(OLD, against=NEW), note=NOTE)
+    registry.record(report(OLD, against=NEW, passed=verdict), note=NOTE)
 
-    assert registry.get(OLD).state is State.PASSED
+    assert registry.get(OLD).state is State.RETIRED
+    assert registry.verdict(OLD) == report(OLD, against=NEW, passed=verdict)
+    assert registry.previous_live() == OLD
+    registry.go_live(OLD, note=NOTE)
+    assert registry.live() == OLD
+
+
+def test_judging_an_older_retired_version_does_not_change_which_one_a_rollback_takes(registry: Registry) -> None:
+    for version in (OLD, NEW, THIRD):
+        took_live(registry, version)
+
+    registry.record(report(OLD, against=THIRD), note=NOTE)
+
+    assert registry.previous_live() == NEW
 
 
 def test_the_live_version_stays_live_whatever_a_report_says(registry: Registry) -> None:
@@ -126,22 +165,31 @@ def test_the_live_version_stays_live_whatever_a_report_says(registry: Registry) 
     assert registry.live() == OLD
 
 
-def test_a_report_tells_when_live_has_moved_since(registry: Registry) -> None:
-    took_live(registry, OLD)
-    passed(registry, NEW, against=OLD)
-    judged_against = registry.live_against(NEW)
-    took_live(registry, THIRD)
-
-    assert judged_against == OLD
-    assert registry.live_against(NEW) != registry.live()
-
-
-def test_the_first_version_was_judged_against_no_live_one(registry: Registry) -> None:
+def test_a_version_has_no_verdict_until_it_is_judged(registry: Registry) -> None:
     registry.register(manifest(OLD), note=NOTE)
-    unjudged = registry.live_against(OLD)
+    unjudged = registry.verdict(OLD)
     registry.record(report(OLD), note=NOTE)
 
-    assert unjudged is registry.live_against(OLD) is None
+    assert unjudged is None
+    assert registry.verdict(OLD) == report(OLD)
+
+
+def test_a_kill_within_a_new_judgement_leaves_no_old_verdict_standing(registry: Registry) -> None:
+    passed(registry, OLD)
+
+    class Killed(BaseException):
+        pass
+
+    def killed(*_: object, **__: object) -> str:
+        raise Killed
+
+    worse = report(OLD, passed=False)
+    object.__setattr__(worse, "to_json", killed)
+    with pytest.raises(Killed):
+        registry.record(worse, note=NOTE)
+
+    assert registry.get(OLD).report is not None
+    assert registry.verdict(OLD) is None
 
 
 def test_the_newest_that_passed_is_the_one_to_promote(registry: Registry) -> None:
@@ -150,6 +198,14 @@ def test_the_newest_that_passed_is_the_one_to_promote(registry: Registry) -> Non
     registry.register(manifest(THIRD), note=NOTE)
 
     assert registry.newest_passed() == NEW
+
+
+def test_a_version_whose_bundle_is_gone_is_not_promoted_unnamed(registry: Registry, bundles: Stocked) -> None:
+    passed(registry, OLD)
+    passed(registry, NEW)
+    bundles.gone.add(NEW)
+
+    assert registry.newest_passed() == OLD
 
 
 def test_a_version_older_than_live_is_not_promoted_unnamed(registry: Registry) -> None:

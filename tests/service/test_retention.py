@@ -1,5 +1,6 @@
 """Old bundles go, and none that is needed."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from model.bundle import list_bundles
@@ -13,7 +14,7 @@ NOTE = Note("test", "because")
 
 
 def collected(container: Container, *, keep: int) -> set[str]:
-    return set(collect(container.registry, container.coordinator, bundles=container.home.bundles, keep=keep))
+    return set(collect(container.registry, container.coordinator, keep=keep))
 
 
 def held(container: Container) -> set[str]:
@@ -25,8 +26,26 @@ def test_all_but_the_newest_go_and_live_stays_however_old(container: Container) 
 
     gone = collected(container, keep=1)
 
-    assert {PASSED, REJECTED, MISSING_ITS_GOLDEN} <= gone
-    assert held(container) == {LIVE, newest}
+    assert {PASSED, REJECTED} <= gone
+    assert held(container) == {LIVE, MISSING_ITS_GOLDEN, newest}
+
+
+def test_the_version_that_a_promote_takes_stays(container: Container) -> None:
+    next_one = container.registry.newest_passed()
+
+    assert next_one not in collected(container, keep=1)
+    assert container.registry.newest_passed() == next_one
+
+
+def test_two_that_collect_at_once_do_not_stumble_over_each_other(container: Container) -> None:
+    def collect_one(_: int) -> set[str]:
+        return collected(container, keep=1)
+
+    with ThreadPoolExecutor(4) as threads:
+        gone = set().union(*threads.map(collect_one, range(4)))
+
+    assert {PASSED, REJECTED} <= gone
+    assert held(container).isdisjoint(gone)
 
 
 def test_what_a_rollback_takes_stays(container: Container) -> None:

@@ -5,7 +5,15 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import IllegalTransition, RolloutFailed, RolloutUnderWay, UnknownVersion, UnreasonedForce
+from service.bundles import LocalBundles
+from service.errors import (
+    IllegalTransition,
+    RolloutFailed,
+    RolloutUnderWay,
+    StoreUnavailable,
+    UnknownVersion,
+    UnreasonedForce,
+)
 from service.registry import Registry
 from service.states import State
 from service.store.ports import Note
@@ -13,6 +21,8 @@ from tests.service.clock import Clock
 from tests.service.fleet import PACE, Fleet, Held, Process
 from tests.service.store.backends import BACKENDS, Backend
 from tests.service.store.entries import NEW, NOTE, OLD, entry
+
+REJECTED = "20261103T000000Z-00000c"
 
 
 @pytest.fixture
@@ -31,7 +41,7 @@ def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Ite
 
 @pytest.fixture
 def registry(backend: Backend, tmp_path: Path) -> Registry:
-    return Registry(backend.index, tmp_path)
+    return Registry(backend.index, LocalBundles(tmp_path))
 
 
 @pytest.fixture
@@ -220,13 +230,81 @@ def test_a_version_that_is_not_there_is_refused_before_anyone_prepares(fleet: Fl
 
 def test_a_rejected_version_goes_live_by_force_with_a_reason(fleet: Fleet, backend: Backend) -> None:
     process = fleet.start(Process("p1"))
-    backend.index.add(entry("rejected", State.REJECTED), note=NOTE)
+    backend.index.add(entry(REJECTED, State.REJECTED), note=NOTE)
     with pytest.raises(IllegalTransition):
-        fleet.promote("rejected")
+        fleet.promote(REJECTED)
     with pytest.raises(UnreasonedForce):
         Note("ana", "", force=True)
 
-    fleet.coordinator.promote("rejected", note=Note("ana", "the holdout is broken", force=True))
+    fleet.coordinator.promote(REJECTED, note=Note("ana", "the holdout is broken", force=True))
 
-    assert process.engine.version == "rejected"
+    assert process.engine.version == REJECTED
     assert backend.index.history()[-1].forced
+
+
+def test_a_store_that_goes_away_within_a_rollout_ends_it_and_moves_nothing(fleet: Fleet, registry: Registry) -> None:
+    process = fleet.start(Process("p1", executor=Held()))
+
+    def lose_the_store() -> None:
+        fleet.store_is_away = StoreUnavailable("redis", "connection refused")
+
+    fleet.meanwhile = lose_the_store
+    with pytest.raises(StoreUnavailable, match="connection refused"):
+        fleet.promote(NEW)
+
+    assert process.engine.version == registry.live() == OLD
+    assert registry.get(NEW).state is State.PASSED
+
+
+def test_a_promote_that_lost_its_store_can_be_made_again_at_the_latest_after_its_deadline(fleet: Fleet) -> None:
+    held = Held()
+    process = fleet.start(Process("p1", executor=held))
+
+    def lose_the_store() -> None:
+        fleet.store_is_away = StoreUnavailable("redis", "connection refused")
+
+    fleet.meanwhile = lose_the_store
+    with pytest.raises(StoreUnavailable):
+        fleet.promote(NEW)
+    fleet.meanwhile, fleet.store_is_away = held.let_go, None
+    with pytest.raises(RolloutUnderWay, match="at the latest in"):
+        fleet.promote(NEW)
+    fleet.wait(PACE.deadline_s)
+
+    assert fleet.promote(NEW).complete
+    assert process.engine.version == NEW
+
+
+def test_a_refusal_is_told_even_where_the_store_goes_away_right_after_it(fleet: Fleet, registry: Registry) -> None:
+    fleet.start(Process("p1"))
+
+    def refuse_and_lose_the_store() -> None:
+        fleet.store_is_away = StoreUnavailable("redis", "connection refused")
+        raise RuntimeError("the gate's word is of another live version")
+
+    with pytest.raises(RuntimeError, match="the gate's word"):
+        fleet.coordinator.promote(NEW, note=NOTE, check=refuse_and_lose_the_store)
+
+    assert registry.live() == OLD
+
+
+def test_a_process_that_died_between_prepare_and_commit_takes_what_is_live_when_it_returns(fleet: Fleet) -> None:
+    fleet.start(Process("alive"))
+    fleet.start(Process("killed"))
+    fleet.meanwhile = lambda: fleet.running.pop("killed", None)
+    fleet.promote(NEW)
+
+    returned = fleet.start(Process("returned"))
+
+    assert (returned.prepared, returned.engine.version) == ([NEW], NEW)
+
+
+def test_a_process_that_died_before_its_vote_holds_nothing_up_and_every_other_swaps(
+    fleet: Fleet, registry: Registry
+) -> None:
+    alive = fleet.start(Process("alive"))
+    fleet.start(Process("killed", executor=Held()))
+    fleet.meanwhile = lambda: fleet.running.pop("killed", None)
+
+    assert fleet.promote(NEW).processes == {"alive": NEW}
+    assert alive.engine.version == registry.live() == NEW

@@ -1,11 +1,18 @@
 """The limit on a body holds on the stream, whatever the headers say; the limit on rankings holds at once."""
 
+import json
+from dataclasses import replace
+
 import anyio
 import anyio.lowlevel
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
-from service.api.bounds import BodyLimit, BodyTooLarge, Overloaded, Shedding
+from service.api.app import create_app
+from service.api.bounds import BodyLimit, BodyTooLarge, BodyTooSlow, Overloaded, Shedding
+from service.container import Container
+from service.keys import Keys
+from tests.service.store_front import APPS
 
 LIMIT = 10
 
@@ -32,7 +39,7 @@ class Stream:
         raise AssertionError("nothing is answered here")
 
     def pass_through(self) -> None:
-        anyio.run(BodyLimit(self.application, LIMIT), self.scope, self.receive, self.send)
+        anyio.run(BodyLimit(self.application, LIMIT, within_s=60), self.scope, self.receive, self.send)
 
 
 def test_a_body_within_the_limit_arrives_in_one_piece() -> None:
@@ -66,6 +73,19 @@ def test_a_declared_length_below_the_truth_does_not_help() -> None:
 def test_a_client_that_goes_away_within_its_body_calls_nobody() -> None:
     stream = Stream()
     stream.pass_through()
+    assert stream.seen == []
+
+
+def test_a_body_that_does_not_arrive_in_time_is_refused() -> None:
+    async def half() -> Message:
+        if stream.arriving:
+            return {"type": "http.request", "body": stream.arriving.pop(), "more_body": True}
+        await anyio.sleep_forever()
+        raise AssertionError("it is not waited for")
+
+    stream = Stream(b"12345")
+    with pytest.raises(BodyTooSlow, match=r"did not arrive within 0\.01 s"):
+        anyio.run(BodyLimit(stream.application, LIMIT, within_s=0.01), stream.scope, half, stream.send)
     assert stream.seen == []
 
 
@@ -115,3 +135,47 @@ def test_rankings_past_the_limit_are_refused_at_once_and_nothing_else_is(path: s
         return busy.reached
 
     assert anyio.run(ask_twice) == (2 if shed else 3)
+
+
+class Slow:
+    """A client that has sent its request's head and says no more of its body."""
+
+    def __init__(self) -> None:
+        self.waited_for = anyio.Event()
+
+    async def __call__(self) -> Message:
+        self.waited_for.set()
+        await anyio.sleep_forever()
+        raise AssertionError("it says no more")
+
+
+def test_clients_that_take_their_time_over_a_body_take_no_place_of_a_ranking(container: Container) -> None:
+    settings = container.settings.model_copy(update={"max_under_way": 1})
+    keys = Keys.load(settings, container.home, announce=lambda _: None)
+    application = create_app(replace(container, settings=settings), keys)
+    headers = [(b"content-type", b"application/json")]
+    scope: Scope = {"type": "http", "method": "POST", "path": "/rank", "headers": headers, "query_string": b""}
+    body = json.dumps({"user": {"id": "u1"}, "candidates": APPS}).encode()
+    statuses: list[int] = []
+
+    async def quick() -> Message:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def note_status(message: Message) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    async def ask_beside_slow_ones() -> None:
+        slow_ones = [Slow() for _ in range(3)]
+        async with anyio.create_task_group() as asking:
+            for slow in slow_ones:
+                asking.start_soon(application, {**scope}, slow, _nowhere)
+                await slow.waited_for.wait()
+            await application({**scope}, quick, note_status)
+            asking.cancel_scope.cancel()
+
+    container.background.start()
+    try:
+        anyio.run(ask_beside_slow_ones)
+    finally:
+        container.background.stop()
+    assert statuses == [200]

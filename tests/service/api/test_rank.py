@@ -92,10 +92,20 @@ def test_excluded_apps_are_left_out_and_named_where_they_were_asked_for(reader: 
 def test_a_store_that_is_away_degrades_the_answer_and_fails_nothing(client: Client, container: Container) -> None:
     database = sqlite3.connect(container.home.store)
     database.executescript("DROP TABLE users")
-    answer = ranked(client)
+    answer = ranked(client, user={"id": "u2"})
     assert len(answer["items"]) == 10
-    assert answer["degraded"] == ["feature_store"]
+    assert answer["degraded"] == ["feature_store", "local_copy"]
     assert answer["warnings"] == []
+
+
+def test_a_user_who_asked_before_is_ranked_as_before_while_the_store_is_away(
+    client: Client, container: Container
+) -> None:
+    before = ranked(client)
+    sqlite3.connect(container.home.store).executescript("DROP TABLE users")
+    answer = ranked(client)
+    assert answer["items"] == before["items"]
+    assert answer["degraded"] == ["feature_store"]
 
 
 def test_without_a_live_version_the_answer_is_a_503_that_names_the_next_step(empty: Client) -> None:

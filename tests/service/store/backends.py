@@ -2,32 +2,20 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 
-from service.store.ports import FeatureStore, RegistryIndex, RolloutStore
-from service.store.sqlite import Database
-from service.store.sqlite_features import SqliteFeatureStore
-from service.store.sqlite_registry import SqliteRegistryIndex
-from service.store.sqlite_rollout import SqliteRolloutStore
+from service.home import Home
+from service.store.backend import Backend
+from service.store.sqlite_backend import open_sqlite
+
+__all__ = ["BACKENDS", "Backend"]
 
 Clock = Callable[[], float]
 
 
-@dataclass(frozen=True)
-class Backend:
-    features: FeatureStore
-    index: RegistryIndex
-    rollouts: RolloutStore
-
-
 @contextmanager
 def sqlite(folder: Path, clock: Clock) -> Iterator[Backend]:
-    database = Database(folder / "store.sqlite")
-    yield Backend(
-        SqliteFeatureStore(database), SqliteRegistryIndex(database, clock), SqliteRolloutStore(database, clock)
-    )
-    database.close()
+    yield open_sqlite(Home(folder), clock)
 
 
 BACKENDS = {"sqlite": sqlite}

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from service.store.ports import AppRecord, FeatureStore, UserRecord
+from service.store.ports import AppRecord, FeatureStore, HistoryChange, UserRecord
 
 
 def test_a_user_comes_back_as_it_was_put(features: FeatureStore) -> None:
@@ -147,3 +147,77 @@ def test_a_deleted_app_that_is_put_again_is_an_app_again(features: FeatureStore)
 
 def test_a_store_that_is_there_answers_a_ping(features: FeatureStore) -> None:
     features.ping()
+
+
+def installed(user_id: str, app_id: str) -> HistoryChange:
+    return HistoryChange(user_id, app_id, installed=True)
+
+
+def uninstalled(user_id: str, app_id: str) -> HistoryChange:
+    return HistoryChange(user_id, app_id, installed=False)
+
+
+def history(features: FeatureStore, user_id: str) -> list[tuple[str, int]]:
+    user = features.get_user(user_id)
+    assert user is not None
+    return list(user.history.items())
+
+
+def test_an_app_taken_up_counts_once_and_stands_by_count_and_id(features: FeatureStore) -> None:
+    features.put_users([UserRecord("u1", {"country": "PT"}, {"com.z": 9, "com.a": 1, "com.m": 1})])
+
+    features.change_history([installed("u1", "com.b")])
+
+    assert history(features, "u1") == [("com.z", 9), ("com.a", 1), ("com.b", 1), ("com.m", 1)]
+    assert features.get_user("u1") == UserRecord("u1", {"country": "PT"}, dict(history(features, "u1")))
+
+
+def test_an_app_that_is_there_keeps_its_count(features: FeatureStore) -> None:
+    features.put_users([UserRecord("u1", history={"com.z": 9})])
+
+    features.change_history([installed("u1", "com.z")])
+
+    assert history(features, "u1") == [("com.z", 9)]
+
+
+def test_an_app_given_up_is_gone(features: FeatureStore) -> None:
+    features.put_users([UserRecord("u1", history={"com.z": 9, "com.a": 1})])
+
+    features.change_history([uninstalled("u1", "com.z"), uninstalled("u1", "com.never")])
+
+    assert history(features, "u1") == [("com.a", 1)]
+
+
+def test_changes_are_made_in_order_and_making_them_again_changes_nothing(features: FeatureStore) -> None:
+    changes = [installed("u1", "a"), uninstalled("u1", "a"), installed("u1", "b"), installed("u2", "a")]
+    features.change_history(changes)
+
+    features.change_history(changes)
+
+    assert history(features, "u1") == [("b", 1)]
+    assert history(features, "u2") == [("a", 1)]
+
+
+def test_histories_are_changed_all_or_none(features: FeatureStore) -> None:
+    with pytest.raises(ZeroDivisionError):
+        features.change_history(half_of_the_changes())
+
+    assert features.get_user("u1") is None
+
+
+def half_of_the_changes() -> Iterator[HistoryChange]:
+    yield installed("u1", "com.a")
+    raise ZeroDivisionError
+
+
+def test_every_user_is_read_once(features: FeatureStore) -> None:
+    assert list(features.users()) == []
+    everyone = [UserRecord(f"u{number}", {"age": number}, {"com.a": 1}) for number in range(2_500)]
+    features.put_users([*everyone, UserRecord("")])
+    features.delete_user("u7")
+
+    found = {user.id: user for user in features.users()}
+
+    assert len(found) == 2_500
+    assert found["u8"] == everyone[8]
+    assert "u7" not in found

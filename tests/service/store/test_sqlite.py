@@ -12,6 +12,7 @@ from service.states import State
 from service.store.ports import UserRecord
 from service.store.sqlite import Database
 from service.store.sqlite_features import SqliteFeatureStore
+from service.store.sqlite_layout import LAYOUT
 from service.store.sqlite_registry import SqliteRegistryIndex
 from tests.service.clock import Clock
 from tests.service.store.entries import NEW, NOTE, OLD, entry
@@ -134,5 +135,5 @@ def test_a_file_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
     later.execute("PRAGMA user_version = 99")
     later.close()
 
-    with pytest.raises(StoreTooNew, match="layout 99 where this release knows 1"):
+    with pytest.raises(StoreTooNew, match=f"layout 99 where this release knows {len(LAYOUT)}"):
         Database(path)

@@ -1,0 +1,150 @@
+"""A user for a ranking: from the store, else from this process's own copy, else nobody; and never a wait for long."""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from enum import Enum
+from threading import Lock
+
+import msgspec
+
+from service.errors import StoreUnavailable
+from service.store.ports import FeatureStore, UserRecord
+
+FEATURE_STORE, LOCAL_COPY = "feature_store", "local_copy"
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """A user as far as they are known; record is None where nobody knows them.
+
+    missing: what should have told of them and did not, FEATURE_STORE and then LOCAL_COPY.
+    """
+
+    record: UserRecord | None
+    missing: tuple[str, ...] = ()
+
+    @property
+    def answered(self) -> bool:
+        """True where the store itself answered, so that no record means no such user."""
+        return not self.missing
+
+
+class Turn(Enum):
+    """How a caller may ask the store: beside all others, or alone, to find out whether it is back."""
+
+    SHARED = "shared"
+    PROBE = "probe"
+
+
+class Breaker:
+    """Who may ask a store that failed: nobody for a pause, then one at a time until it answers.
+
+    The pause doubles with each failed probe from `first_s` to `longest_s` seconds; clock: monotonic seconds. For any
+    number of threads.
+    """
+
+    def __init__(self, clock: Callable[[], float], *, first_s: float = 0.05, longest_s: float = 1.0) -> None:
+        self._clock = clock
+        self._first_s, self._longest_s = first_s, longest_s
+        self._lock = Lock()
+        self._pause_s = 0.0  # 0 while the newest word from the store is an answer
+        self._next_probe = 0.0
+        self._probing = False
+
+    def enter(self) -> Turn | None:
+        """The turn of a caller that may ask, and must `leave` with it whatever happens; None for one that may not."""
+        if not self._pause_s:
+            return Turn.SHARED  # without the lock, so that rankings do not queue for it
+        with self._lock:
+            if self._probing or self._clock() < self._next_probe:
+                return None
+            self._probing = True
+            return Turn.PROBE
+
+    def leave(self, turn: Turn, *, answered: bool) -> bool:
+        """Say whether the store answered; True where that is news: the first failure, or the answer that ends them."""
+        if answered and turn is Turn.SHARED and not self._pause_s:
+            return False
+        with self._lock:
+            was_broken = bool(self._pause_s)
+            if turn is Turn.PROBE:
+                self._probing = False
+            if answered:
+                self._pause_s = 0.0
+            elif turn is Turn.PROBE or not was_broken:  # one who had asked before the failure makes no pause longer
+                self._pause_s = min(2 * self._pause_s, self._longest_s) or self._first_s
+                self._next_probe = self._clock() + self._pause_s
+            return answered == was_broken
+
+
+class Copies:
+    """The newest users that were fetched, at most `limit` of them; the one not asked for longest goes first.
+
+    They are kept packed, at a sixth of the memory, and nobody can change one that another holds.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._packed: OrderedDict[str, bytes] = OrderedDict()
+        self._lock = Lock()
+        self._pack = msgspec.msgpack.Encoder().encode
+        self._unpack = msgspec.msgpack.Decoder(UserRecord).decode
+
+    def keep(self, user_id: str, record: UserRecord | None) -> None:
+        """Copy what the store says now; a user that it no longer knows is forgotten here too."""
+        packed = self._pack(record) if record else None
+        with self._lock:
+            self._packed.pop(user_id, None)
+            if packed is not None:
+                self._packed[user_id] = packed
+            if len(self._packed) > self._limit:
+                self._packed.popitem(last=False)
+
+    def get(self, user_id: str) -> UserRecord | None:
+        """The user as fetched last, None where they never were or had to make room."""
+        with self._lock:
+            packed = self._packed.get(user_id)
+            if packed is not None:
+                self._packed.move_to_end(user_id)
+        return self._unpack(packed) if packed is not None else None
+
+    def __len__(self) -> int:
+        return len(self._packed)
+
+
+class UserFetcher:
+    """Fetches users for rankings, in one round trip, and never raises StoreUnavailable.
+
+    One request waits for the store at most once, for as long as the store's own timeout lets it; while the breaker is
+    open no request waits at all but one that finds out whether the store is back.
+    """
+
+    def __init__(self, features: FeatureStore, *, copies: int, breaker: Breaker) -> None:
+        self._features = features
+        self._copies = Copies(copies)
+        self._breaker = breaker
+
+    def __call__(self, user_id: str) -> Fetched:
+        """The user as the store has them, else as they were fetched last, else nobody."""
+        if turn := self._breaker.enter():
+            with suppress(StoreUnavailable):
+                return Fetched(self._ask(user_id, turn))
+        record = self._copies.get(user_id)
+        return Fetched(record, (FEATURE_STORE,) if record else (FEATURE_STORE, LOCAL_COPY))
+
+    def _ask(self, user_id: str, turn: Turn) -> UserRecord | None:
+        answered = False
+        try:
+            record = self._features.get_user(user_id)
+            answered = True
+        finally:
+            if self._breaker.leave(turn, answered=answered):
+                told = "the store answers again" if answered else "the store does not answer, local copies stand in"
+                log.warning("rankings: %s", told, exc_info=not answered)
+        self._copies.keep(user_id, record)
+        return record

@@ -1,0 +1,25 @@
+"""How much of the log is kept: by age and by count."""
+
+import logging
+from dataclasses import dataclass
+
+from service.feedback import DAY_S
+from service.store.log_ports import EventLog
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """days: impressions and events older than these go; impressions: past so many the oldest go."""
+
+    days: float
+    impressions: int
+
+
+def trim_log(events: EventLog, kept: Kept, *, now: float) -> int:
+    """Remove what is not to be kept at `now` (epoch seconds); how many rows went. Raises StoreUnavailable."""
+    gone = events.trim(before=now - kept.days * DAY_S, keep=kept.impressions)
+    if gone:
+        log.info("the log was trimmed by %d rows", gone)
+    return gone

@@ -1,0 +1,86 @@
+"""The catalogue on Redis: apps, and in which order they changed."""
+
+from collections.abc import Iterable
+from itertools import chain
+
+import msgspec
+
+from service.store.ports import AppChanges, AppRecord
+from service.store.redis_client import RedisLink, Row, Script
+from service.store.redis_layout import Keys
+
+Features = dict[str, str | int | float | bool | list[str] | None]
+Told = tuple[Features, bool, tuple[str, ...]]
+
+# An unchanged app keeps its sequence, so that putting a whole catalogue again costs the servers nothing. The time of
+# the first change names the numbering: a Redis that lost everything counts from 1 again, and nobody takes it for this.
+PUT = Script("""
+local rows, changed, sequence, following = KEYS[1], KEYS[2], KEYS[3], nil
+for n = 2, #ARGV, 2 do
+    if redis.call('HGET', rows, ARGV[n]) ~= ARGV[n + 1] then
+        following = following or redis.call('INCR', sequence)
+        redis.call('HSET', rows, ARGV[n], ARGV[n + 1])
+        redis.call('ZADD', changed, following, ARGV[n])
+    end
+end
+if following then
+    local now = redis.call('TIME')
+    redis.call('SET', KEYS[4], now[1] .. '.' .. now[2], 'NX')
+    redis.call('PUBLISH', ARGV[1], 'apps')
+end
+return tonumber(redis.call('GET', sequence) or 0)
+""")
+
+DELETE = Script("""
+if redis.call('HDEL', KEYS[1], ARGV[2]) == 0 then return 0 end
+redis.call('ZADD', KEYS[2], redis.call('INCR', KEYS[3]), ARGV[2])
+redis.call('PUBLISH', ARGV[1], 'apps')
+return 1
+""")
+
+PAGE = 1_000
+"""Apps that are read at a time: Redis does one thing after another, and a ranking waits for its next."""
+
+
+class RedisApps:
+    """The apps of a FeatureStore."""
+
+    def __init__(self, link: RedisLink, keys: Keys) -> None:
+        self._link = link
+        self._keys = [keys.apps("rows"), keys.apps("changed"), keys.apps("sequence"), keys.apps("origin")]
+        self._news = keys.news
+        self._encode = msgspec.json.Encoder(order="sorted").encode
+        self._decode = msgspec.json.Decoder(Told).decode
+
+    def put(self, records: Iterable[AppRecord]) -> int:
+        """Insert or replace apps; the sequence after it."""
+        rows: list[Row] = [(app.id, self._encode((app.features, app.available, app.countries))) for app in records]
+        return int(self._link.run(PUT, self._keys, [self._news, *chain(*rows)]))
+
+    def get(self, app_id: str) -> AppRecord | None:
+        """The app, None where there is none."""
+        row = self._link.ask("HGET", self._keys[0], app_id)
+        return self._app(app_id, row) if row else None
+
+    def delete(self, app_id: str) -> bool:
+        """Forget the app but for its place among the changes; False where there was none."""
+        return bool(self._link.run(DELETE, self._keys, [self._news, app_id]))
+
+    def since(self, sequence: int) -> AppChanges:
+        """What changed after `sequence`, in order of change; what changes while it is read comes again."""
+        rows, changed, newest, origin = self._keys
+        asks = [("GET", newest), ("GET", origin), ("ZRANGEBYSCORE", changed, f"({sequence}", "+inf")]
+        last, named, ids = self._link.together(asks)
+        pages = (ids[first : first + PAGE] for first in range(0, len(ids), PAGE))
+        found = [self._link.ask("HMGET", rows, *page) for page in pages]
+        told = [(app_id.decode(), row) for app_id, row in zip(ids, chain(*found), strict=True)]
+        return AppChanges(
+            sequence=int(last or 0),
+            put=tuple(self._app(app_id, row) for app_id, row in told if row),
+            deleted=tuple(app_id for app_id, row in told if not row),
+            origin=(named or b"").decode(),
+        )
+
+    def _app(self, app_id: str, row: bytes) -> AppRecord:
+        features, available, countries = self._decode(row)
+        return AppRecord(app_id, features, available, countries)

@@ -1,0 +1,162 @@
+"""Jobs, their lines and their leases on Redis."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import fields
+from itertools import chain
+from typing import Any
+
+import msgspec
+
+from service.store.job_ports import LINES_KEPT, Job, JobLine, JobState
+from service.store.redis_client import Argument, RedisLink, Row, Script
+from service.store.redis_layout import Keys
+
+# Fields are JSON, so that a text has its quotes.
+OPEN = f"""(state == '"{JobState.QUEUED}"' or state == '"{JobState.RUNNING}"')"""
+
+# ARGV: id, queued_at, ended_at or '', how many fields, the fields by turns with their values, lines.
+ADD = Script("""
+local job, lines, queued, ended = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+if redis.call('EXISTS', job) == 1 then return 0 end
+local last = 4 + 2 * tonumber(ARGV[4])
+for n = 5, last, 2 do redis.call('HSET', job, ARGV[n], ARGV[n + 1]) end
+for n = last + 1, #ARGV do redis.call('RPUSH', lines, ARGV[n]) end
+redis.call('ZADD', queued, ARGV[2], ARGV[1])
+if ARGV[3] ~= '' then redis.call('ZADD', ended, ARGV[3], ARGV[1]) end
+return 1
+""")
+
+BEGIN = Script(f"""
+local state = redis.call('HGET', KEYS[1], 'state')
+if not {OPEN} then return {{}} end
+redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+redis.call('HSET', KEYS[1], 'state', '"{JobState.RUNNING}"', 'began_at', ARGV[1])
+return redis.call('HGETALL', KEYS[1])
+""")
+
+SET_WHERE_KNOWN = Script("""
+if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
+""")
+
+SET_WHERE_OPEN = Script(f"""
+local state = redis.call('HGET', KEYS[1], 'state')
+if not {OPEN} then return 0 end
+redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])
+return 1
+""")
+
+SAY = Script(f"""
+if redis.call('EXISTS', KEYS[1]) == 0 then return end
+redis.call('RPUSH', KEYS[2], ARGV[1])
+redis.call('LTRIM', KEYS[2], -{LINES_KEPT}, -1)
+""")
+
+END = Script(f"""
+local state = redis.call('HGET', KEYS[1], 'state')
+if not {OPEN} then return 0 end
+redis.call('HSET', KEYS[1], 'state', ARGV[2], 'ended_at', ARGV[3], 'result', ARGV[4])
+redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
+return 1
+""")
+
+TAKE_LEASE = Script("""
+local held = redis.call('HMGET', KEYS[1], 'holder', 'until')
+if held[1] and held[1] ~= ARGV[1] and tonumber(held[2]) > tonumber(ARGV[2]) then return 0 end
+redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', ARGV[3])
+return 1
+""")
+
+DROP_LEASE = Script("""
+if redis.call('HGET', KEYS[1], 'holder') == ARGV[1] then redis.call('DEL', KEYS[1]) end
+""")
+
+
+class RedisJobStore:
+    """A JobStore on Redis."""
+
+    def __init__(self, link: RedisLink, *, keys: Keys) -> None:
+        self._link = link
+        self._jobs, self._lines, self._leases = keys.jobs("job:"), keys.jobs("lines:"), keys.jobs("lease:")
+        self._queued, self._ended = keys.jobs("queued"), keys.jobs("ended")
+
+    def add(self, job: Job) -> None:
+        """Enter a job with its lines; one of that id that is known already stays as it is."""
+        row: list[Row] = [*_fields(job).items()]
+        ended_at = repr(job.ended_at) if job.state.ended and job.ended_at is not None else ""
+        described: list[Argument] = [job.id, repr(job.queued_at), ended_at, len(row), *chain(*row)]
+        lines = [msgspec.json.encode(line) for line in job.lines]
+        self._link.run(ADD, [*self._keys(job.id), self._queued, self._ended], [*described, *lines])
+
+    def get(self, job_id: str) -> Job | None:
+        """The job with its lines, None where there is none."""
+        job, lines = self._keys(job_id)
+        row, said = self._link.together([("HGETALL", job), ("LRANGE", lines, 0, -1)])
+        return _job(job_id, row, said) if row else None
+
+    def all(self, *, limit: int) -> tuple[Job, ...]:
+        """The newest `limit` jobs, newest first, without their lines."""
+        if limit < 1:
+            return ()
+        ids = [job_id.decode() for job_id in self._link.ask("ZREVRANGE", self._queued, 0, limit - 1)]
+        found = self._link.together([("HGETALL", self._jobs + job_id) for job_id in ids])
+        return tuple(_job(job_id, row) for job_id, row in zip(ids, found, strict=True) if row)
+
+    def begin(self, job_id: str, *, at: float) -> Job | None:
+        """Count one more attempt and set it running; None where it is unknown or has ended."""
+        row: Sequence[bytes] = self._link.run(BEGIN, [self._jobs + job_id], [repr(at)])
+        return _job(job_id, dict(zip(row[::2], row[1::2], strict=True))) if row else None
+
+    def report(self, job_id: str, progress: Mapping[str, Any]) -> None:
+        """Replace the progress of a job."""
+        self._link.run(SET_WHERE_KNOWN, [self._jobs + job_id], ["progress", msgspec.json.encode(progress)])
+
+    def say(self, job_id: str, line: JobLine) -> None:
+        """Add a line to a job's log, none where the job is unknown; past LINES_KEPT the oldest go."""
+        self._link.run(SAY, self._keys(job_id), [msgspec.json.encode(line)])
+
+    def end(self, job_id: str, state: JobState, *, at: float, result: Mapping[str, Any]) -> bool:
+        """End a job that has not ended; False where it has."""
+        asked = [job_id, msgspec.json.encode(state), repr(at), msgspec.json.encode(result)]
+        return bool(self._link.run(END, [self._jobs + job_id, self._ended], asked))
+
+    def ask_cancel(self, job_id: str) -> bool:
+        """Ask for a job's end; False where it has ended or is unknown."""
+        return bool(self._link.run(SET_WHERE_OPEN, [self._jobs + job_id], ["cancel_asked", "true"]))
+
+    def forget(self, *, before: float) -> int:
+        """Remove jobs that ended before this, and their lines; how many."""
+        ids = [one.decode() for one in self._link.ask("ZRANGEBYSCORE", self._ended, "-inf", f"({before!r}")]
+        if not ids:
+            return 0
+        keys = chain(*(self._keys(job_id) for job_id in ids))
+        commands = [("ZREM", self._ended, *ids), ("ZREM", self._queued, *ids), ("DEL", *keys)]
+        return int(self._link.together(commands)[0])
+
+    def take_lease(self, name: str, holder: str, *, now: float, until: float) -> bool:
+        """Take or renew the lease; False where another holds it and it is not over at `now`."""
+        return bool(self._link.run(TAKE_LEASE, [self._leases + name], [holder, repr(now), repr(until)]))
+
+    def drop_lease(self, name: str, holder: str) -> None:
+        """Give the lease back; nothing where another holds it."""
+        self._link.run(DROP_LEASE, [self._leases + name], [holder])
+
+    def lease_holder(self, name: str, *, now: float) -> str | None:
+        """Who holds the lease at `now`, None where nobody does."""
+        holder, until = self._link.ask("HMGET", self._leases + name, "holder", "until")
+        return holder.decode() if holder is not None and float(until) > now else None
+
+    def _keys(self, job_id: str) -> list[str]:
+        return [self._jobs + job_id, self._lines + job_id]
+
+
+def _fields(job: Job) -> dict[str, bytes]:
+    """Each field of a job as JSON but its id and its lines, those that are None left out."""
+    values = {one.name: getattr(job, one.name) for one in fields(job) if one.name not in ("id", "lines")}
+    return {name: msgspec.json.encode(value) for name, value in values.items() if value is not None}
+
+
+def _job(job_id: str, row: Mapping[bytes, bytes], lines: Iterable[bytes] = ()) -> Job:
+    """The job whose fields these are; together they make one JSON object."""
+    named = {b"id": msgspec.json.encode(job_id), **row, b"lines": b"[" + b",".join(lines) + b"]"}
+    members = b",".join(b'"' + name + b'":' + value for name, value in named.items())
+    return msgspec.json.decode(b"{" + members + b"}", type=Job)

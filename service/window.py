@@ -1,0 +1,224 @@
+"""A window of the log as a dataset to learn from: what is new, with old rows among it, each as it was scored."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import polars as pl
+
+from model.data.dataset import LOGGED, Dataset, DatasetError, Facts, promised
+from model.data.prepare import RESERVED
+from model.data.splits import SPLITS, Shares, by_time
+from model.schema import FeatureSchema
+from service.labels import CLOCK_SKEW_S, JoinCounts, JoinRule, event_frame, join_frames, positive_kinds, shown_frame
+from service.logged import TIME, Reader, is_after, paged, with_times
+from service.replaying import Wanted, from_import, from_log
+from service.store.log_ports import EventLog
+from service.store.ports import FeatureStore
+
+SECONDS_PER_DAY = 86_400.0
+LOG = "log"
+
+
+class WindowRefused(DatasetError):
+    """The log's window holds nothing that can be learned from; the message has the numbers and the next step."""
+
+
+@dataclass(frozen=True)
+class WindowPlan:
+    """What is to be learned from.
+
+    schema: live's; now, since: epoch seconds, since being the end of what live learned of the log (None: nothing);
+    window_s: seconds after an impression in which an event counts; days: how far the log is read back; replay: old rows
+    in training for each new one there (incremental mode alone); shares: of the new rows, by time; learned: rows that
+    live was trained on; seed: draws the old rows.
+    """
+
+    schema: FeatureSchema
+    now: float
+    window_s: float
+    mode: Literal["incremental", "full"] = "incremental"
+    since: float | None = None
+    days: float = 30.0
+    replay: float = 1.0
+    shares: Shares = field(default_factory=lambda: Shares(train=0.7, stop=0.15))
+    learned: int | None = None
+    seed: int = 0
+
+    @property
+    def begins(self) -> float:
+        """The start of the window, in epoch seconds."""
+        return self.now - self.days * SECONDS_PER_DAY
+
+    @property
+    def new_since(self) -> float:
+        """What was shown after this is new, in epoch seconds."""
+        return self.begins if self.mode == "full" or self.since is None else max(self.begins, self.since)
+
+    def rule(self, since: float) -> JoinRule:
+        """How what was shown from `since` on is labelled."""
+        return JoinRule(positive_kinds(self.schema.log), self.window_s, self.now, since)
+
+
+def learned_until(facts: Mapping[str, Any]) -> float | None:
+    """The end, in epoch seconds, of what a version with these facts in its manifest learned of the service's own log.
+
+    None where it learned from something else, an import say: all of the log is new to it.
+    """
+    window = facts.get("window") if facts.get("source") == LOG else None
+    return datetime.fromisoformat(window[1]).timestamp() if window else None
+
+
+def examples_of(
+    log: EventLog, features: FeatureStore, plan: WindowPlan, *, data: Path | None = None
+) -> tuple[Dataset, JoinCounts]:
+    """The window as a dataset, and what became of its impressions and events.
+
+    data: the folder of the imported dataset, whose rows are learned again where the log has too few old ones. Raises
+    WindowRefused where there is nothing to learn from, DatasetError and StoreUnavailable.
+    """
+    _check_names(plan.schema)
+    reader = Reader(plan.schema, features.apps_since(0).put)
+    users = reader.users(features.users())
+    shown, counts = _shown(log, reader, plan)
+    _check(shown, counts, plan)
+    new = shown.with_columns(by_time(shown["at"], plan.shares).alias("split"))
+    wanted = _wanted(new, plan)
+    logged = from_log(log, reader, wanted)
+    imported = from_import(data, reader, replace(wanted, rows=wanted.rows - len(logged)), users=users["user_id"])
+    parts = {"new": new, "replayed": logged, "replayed_imported": imported}
+    examples = pl.concat([_canonical(part, plan.schema) for part in parts.values()])
+    _check_splits(examples)
+    sizes = {name: len(part) for name, part in parts.items()} | {"misfits": reader.canon.misfits.total()}
+    return _dataset(examples, _facts(examples, new["at"], sizes), reader=reader, users=users), counts
+
+
+def notes(facts: Facts, plan: WindowPlan) -> tuple[str, ...]:
+    """What a person should know of a window that was read under this plan, a sentence each."""
+    said, old = [], facts.counts["replayed"] + facts.counts["replayed_imported"]
+    if plan.learned is not None and facts.counts["new"] < plan.learned:
+        said.append(
+            f"the window holds {facts.counts['new']} new rows, fewer than the {plan.learned} of live's training"
+        )
+    if plan.since is not None and plan.since < plan.begins:
+        said.append(f"live learned up to {_iso(plan.since)}, and the window of {plan.days:g} days begins after that")
+    if plan.mode == "incremental" and old < plan.replay * (facts.counts["train"] - old) - 1:
+        said.append(f"{old} old rows are learned again, fewer than {plan.replay:g} for each new one; there are no more")
+    if facts.counts["misfits"]:
+        said.append(f"{facts.counts['misfits']} logged or stored values did not fit the schema and count as missing")
+    return tuple(said)
+
+
+def _shown(log: EventLog, reader: Reader, plan: WindowPlan) -> tuple[pl.DataFrame, JoinCounts]:
+    """Every new row with a label, oldest first, and what became of the rest."""
+    rule = plan.rule(plan.new_since)
+    pages, still_open = [reader.page([])], []
+    for impressions in paged(log.impressions(plan.new_since, plan.now)):
+        fresh = [one for one in impressions if is_after(one.at, plan.new_since)]
+        pages.append(reader.page([one for one in fresh if rule.has_closed(one.at)]))
+        still_open.append(shown_frame(one for one in fresh if not rule.has_closed(one.at)))
+    events = [event_frame(())]
+    events += map(event_frame, paged(log.feedback(plan.new_since - CLOCK_SKEW_S, plan.now + CLOCK_SKEW_S)))
+    shown = pl.concat([*(page.shown for page in pages), *still_open], how="diagonal")
+    joined = join_frames(shown, pl.concat(events), rule=rule)
+    requests = pl.concat([page.requests for page in pages])
+    return with_times(joined.examples).join(requests, on="request_id", how="left", maintain_order="left"), joined.counts
+
+
+def _wanted(new: pl.DataFrame, plan: WindowPlan) -> Wanted:
+    """The old rows to go with the new ones in training: none where the whole window is new."""
+    trained = int((new["split"] == "train").sum()) if plan.mode == "incremental" else 0
+    return Wanted(round(plan.replay * trained), plan.new_since, plan.rule(plan.begins), plan.seed)
+
+
+def _canonical(rows: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:
+    """Rows with every column of the examples of a window, null where they have none; old rows are for training."""
+    first, rest = list(promised(schema)["examples"].items())[:4], list(promised(schema)["examples"].items())[4:]
+    optional = {"at": TIME, "request_id": pl.String(), "position": pl.Int32()} | dict(LOGGED)
+    columns = dict(first) | optional | dict(rest)
+    return rows.select(
+        (pl.col(name) if name in rows.columns else pl.lit("train" if name == "split" else None)).cast(dtype).alias(name)
+        for name, dtype in columns.items()
+    )
+
+
+def _dataset(examples: pl.DataFrame, facts: Facts, *, reader: Reader, users: pl.DataFrame) -> Dataset:
+    """The catalogue and the users of now, and after them those that only the examples know."""
+    last = examples.join(users, on="user_id", how="anti").sort("at", maintain_order=True)
+    nothing = pl.lit([], dtype=pl.List(pl.String)).alias("installed")
+    gone = last.unique("user_id", keep="last", maintain_order=True).with_columns(nothing).select(users.columns)
+    apps = pl.concat([reader.apps, reader.revisions.gone().select(reader.apps.columns)])
+    revisions = reader.revisions.frame() if len(reader.revisions) else None
+    return Dataset(reader.schema, examples, apps, pl.concat([users, gone]), facts, revisions)
+
+
+def _facts(examples: pl.DataFrame, at: pl.Series, sizes: Mapping[str, int]) -> Facts:
+    """at: of the new rows, whose first and last are the data's window."""
+    counts = dict(sizes)
+    for name in SPLITS:
+        label = examples.filter(pl.col("split") == name)["label"]
+        counts |= {name: len(label), f"{name}_positive": int(label.sum())}
+    ordered = at.sort()
+    window = (ordered[0].isoformat(), ordered[-1].isoformat())
+    return Facts(LOG, timed=True, sampling_rate=1.0, negatives="logged", window=window, counts=counts)
+
+
+def _check_names(schema: FeatureSchema) -> None:
+    for source, reserved in RESERVED.items():
+        if taken := sorted(set(schema.from_source(source)) & set(reserved)):
+            raise WindowRefused(
+                f"live's schema has a {source} field {taken[0]!r}, a name that the log's own columns have; "
+                "rename it in schema.yaml, import and train again"
+            )
+
+
+def _check(shown: pl.DataFrame, counts: JoinCounts, plan: WindowPlan) -> None:
+    """Raise WindowRefused where the new rows cannot be learned from, however they are split."""
+    waiting = f"{counts.open} shown apps are still within their window of {plan.window_s:g} s"
+    newest = shown["at"].max() if len(shown) else None
+    if plan.since is not None and (newest is None or newest < _time(plan.since)):  # type: ignore[operator]  # of times
+        raise WindowRefused(
+            f"nothing is new since live, which learned up to {_iso(plan.since)}: no impression after that has a window "
+            f"that has closed, and {waiting}; retrain when there are some"
+        )
+    if newest is None:
+        raise WindowRefused(
+            f"the log has no impression of the last {plan.days:g} days whose window has closed, and {waiting}; "
+            "rank requests and retrain later, or train on an import"
+        )
+    if not (counts.positives and counts.negatives):
+        raise WindowRefused(
+            f"the window has {counts.positives} positives and {counts.negatives} negatives, and both are needed; "
+            f"events that made no label: {_unlabelled(counts)}; send events by request_id, or widen the window"
+        )
+    if (distinct := shown["at"].n_unique()) < len(SPLITS):
+        raise WindowRefused(
+            f"the window has {len(shown)} rows of {distinct} distinct times, and a split by time takes at least "
+            f"{len(SPLITS)}; retrain when more has been shown"
+        )
+
+
+def _check_splits(examples: pl.DataFrame) -> None:
+    """Raise WindowRefused unless each split has rows of both classes."""
+    found = {name: examples.filter(pl.col("split") == name)["label"] for name in SPLITS}
+    if any(labels.n_unique() < 2 for labels in found.values()):
+        seen = ", ".join(f"{name} {len(labels)} ({int(labels.sum())} positive)" for name, labels in found.items())
+        raise WindowRefused(
+            f"the window is too small to split by time, since each part needs positives and negatives: {seen}; "
+            "retrain when more has been shown"
+        )
+
+
+def _unlabelled(counts: JoinCounts) -> str:
+    reasons = {name: count for name, count in asdict(counts).items() if name not in ("positives", "negatives", "open")}
+    return ", ".join(f"{count} {name}" for name, count in reasons.items() if count) or "none"
+
+
+def _iso(at: float) -> str:
+    return _time(at).isoformat(timespec="seconds")
+
+
+def _time(at: float) -> datetime:
+    return datetime.fromtimestamp(at, UTC)

@@ -1,0 +1,216 @@
+"""A shelf follows the store's catalogue, whatever becomes of the store."""
+
+import logging
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from service.catalogue import Shelf
+from service.container import Container
+from service.engine import Live
+from service.errors import StoreUnavailable
+from service.lastseen import CatalogueCopy
+from service.restocking import COPY_EVERY_S, Restocker
+from service.store.ports import AppChanges, AppRecord
+from tests.service.clock import Clock
+from tests.service.store_front import LIVE
+
+
+@dataclass
+class Store:
+    """A catalogue that counts its changes from 1, as a Redis does that was given one after it lost another."""
+
+    origin: str = ""
+    changes: list[tuple[str, AppRecord | None]] = field(default_factory=list)
+    asked: list[int] = field(default_factory=list)
+    away: bool = False
+
+    def put(self, *names: str, origin: str = "first") -> None:
+        self.origin = self.origin or origin
+        self.changes += [(name, AppRecord(name)) for name in names]
+
+    def delete(self, name: str) -> None:
+        self.changes.append((name, None))
+
+    def lose(self, *, last: int | None = None) -> None:
+        """Everything, or only the last changes."""
+        self.changes = [] if last is None else self.changes[:-last]
+        self.origin = self.origin if self.changes else ""
+
+    def apps_since(self, sequence: int) -> AppChanges:
+        self.asked.append(sequence)
+        if self.away:
+            raise StoreUnavailable("redis", "timed out")
+        newest = dict(self.changes[sequence:])
+        put = tuple(record for record in newest.values() if record)
+        deleted = tuple(name for name, record in newest.items() if record is None)
+        return AppChanges(len(self.changes), put, deleted, self.origin)
+
+
+@pytest.fixture
+def store() -> Store:
+    return Store()
+
+
+@pytest.fixture
+def copy(tmp_path: Path) -> CatalogueCopy:
+    return CatalogueCopy(tmp_path / "catalogue.jsonl")
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def restock(store: Store, copy: CatalogueCopy, clock: Clock) -> Restocker:
+    catalogue: Any = store  # the one method of it that a restocker calls
+    return Restocker(catalogue, copy=copy, clock=clock)
+
+
+@pytest.fixture
+def live(container: Container) -> Live:
+    """A version with an empty shelf."""
+    prepared = container.prepare(LIVE)
+    return replace(prepared, shelf=Shelf(prepared.scorer.table(()), prepared.scorer.schema))
+
+
+def test_what_changed_is_taken_in_and_nothing_else_is_read(restock: Restocker, store: Store, live: Live) -> None:
+    store.put("a", "b")
+    restock(live)
+    store.put("c")
+    store.delete("a")
+    restock(live)
+    assert set(live.shelf) == {"b", "c"}
+    assert store.asked[-1] == 2
+
+
+def test_a_store_that_returns_with_all_it_had_is_gone_on_with(restock: Restocker, store: Store, live: Live) -> None:
+    store.put("a")
+    restock(live)
+    store.away = True
+    with pytest.raises(StoreUnavailable):
+        restock(live)
+    store.away = False
+    store.put("b")
+    restock(live)
+    assert set(live.shelf) == {"a", "b"}
+    assert store.asked[-1] == 1
+
+
+def test_a_store_that_lost_its_newest_changes_is_read_anew(restock: Restocker, store: Store, live: Live) -> None:
+    store.put("a", "b", "c")
+    restock(live)
+    store.lose(last=2)
+    restock(live)
+    assert set(live.shelf) == {"a"}
+    store.put("d")
+    restock(live)
+    assert set(live.shelf) == {"a", "d"}
+
+
+def test_another_store_is_read_anew_even_where_it_counts_further(restock: Restocker, store: Store, live: Live) -> None:
+    store.put("a", "b")
+    restock(live)
+    store.lose()
+    store.put("b", "c", "d", origin="second")
+    restock(live)
+    assert set(live.shelf) == {"b", "c", "d"}
+    assert (live.shelf.sequence, live.shelf.origin) == (3, "second")
+
+
+def test_a_store_that_lost_everything_empties_no_shelf_and_is_told_of_once(
+    restock: Restocker, store: Store, live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.put("a")
+    restock(live)
+    store.lose()
+    with caplog.at_level(logging.ERROR):
+        for _ in range(3):
+            restock(live)
+    assert set(live.shelf) == {"a"}
+    assert [record.levelname for record in caplog.records] == ["ERROR"]
+    store.put("z", origin="second")
+    restock(live)
+    assert set(live.shelf) == {"z"}
+
+
+def test_a_catalogue_deleted_app_by_app_does_empty_the_shelf(restock: Restocker, store: Store, live: Live) -> None:
+    store.put("a")
+    restock(live)
+    store.delete("a")
+    restock(live)
+    assert len(live.shelf) == 0
+
+
+def test_a_store_that_was_always_empty_has_lost_nothing(
+    restock: Restocker, store: Store, live: Live, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.origin = "named at once"
+    restock(live)
+    store.put("a")
+    restock(live)
+    assert set(live.shelf) == {"a"}
+    assert not caplog.records
+
+
+def test_the_copy_is_written_first_at_once_and_then_only_at_times(
+    restock: Restocker, store: Store, live: Live, copy: CatalogueCopy, clock: Clock
+) -> None:
+    def copied() -> set[str]:
+        return {record.id for record in copy.apps_since(0).put}
+
+    store.put("a")
+    restock(live)
+    assert copied() == {"a"}
+    store.put("b")
+    restock(live)
+    assert copied() == {"a"}
+    clock.advance(COPY_EVERY_S)
+    restock(live)
+    assert copied() == {"a", "b"}
+
+
+def test_an_unchanged_catalogue_and_one_that_another_process_copied_are_not_copied(
+    restock: Restocker, store: Store, live: Live, clock: Clock
+) -> None:
+    store.put("a")
+    restock(live)
+    for _ in range(3):
+        clock.advance(COPY_EVERY_S)
+        restock(live)
+    assert store.asked.count(0) == 2  # the empty shelf and the one copy
+
+
+def test_a_copy_of_a_former_store_is_replaced(
+    restock: Restocker, store: Store, live: Live, copy: CatalogueCopy
+) -> None:
+    copy.write(AppChanges(1_000, (AppRecord("of long ago"),), (), "the one before"))
+    store.put("a")
+    restock(live)
+    assert copy.mark
+    assert copy.mark.origin == "first"
+
+
+def test_an_empty_store_leaves_a_copy_alone(
+    restock: Restocker, store: Store, live: Live, copy: CatalogueCopy, clock: Clock
+) -> None:
+    store.put("a")
+    restock(live)
+    store.lose()
+    clock.advance(COPY_EVERY_S)
+    restock(live)
+    assert copy.mark
+    assert copy.mark.apps == 1
+
+
+def test_a_copy_that_cannot_be_written_is_logged_and_the_shelf_is_stocked(
+    store: Store, live: Live, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    catalogue: Any = store
+    store.put("a")
+    Restocker(catalogue, copy=CatalogueCopy(tmp_path / "no folder" / "copy"), clock=clock)(live)
+    assert set(live.shelf) == {"a"}
+    assert "could not be copied" in caplog.text
