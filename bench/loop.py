@@ -6,11 +6,13 @@ Every arm begins with the same past, sees the same visitors, moments, candidates
 the candidates in order: popularity (installs by impressions so far, counted anew each night), the version of day 0
 frozen, nightly retraining from scratch on the whole log, nightly warm start on the new day with old rows among it, and
 the oracle, which knows the truth. Tastes and popularity drift, and apps and users keep arriving. The three service arms
-each have a home and a server of their own; each night a job retrains, the gate decides, and only what passes serves.
+each have a server of their own, on a copy of one home whose log holds the past; each night a job retrains, the gate
+decides, and only what passes serves.
 """
 
 import argparse
 import json
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -21,21 +23,16 @@ import numpy as np
 import polars as pl
 
 from bench.loop_service import SHOWN, WINDOW_S, Service
+from bench.loop_start import begin
 from bench.population import Population, Visits, past
 from bench.server import Home, free_port, serving
 from model.data.synthetic import SyntheticConfig, World, generate
 from model.data.synthetic_log import Flags
 from model.data.synthetic_truth import Floats, Ints
-from model.training import TrainConfig
-from service.commands.serving import DEMO
-from service.container import Container, build
-from service.importing import keep
-from service.lifecycle import promote_version, train_version
-from service.settings import Settings
-from service.store.ports import Note
 
 FIRST_DAY = 6
 PRIOR_ROWS = 10.0
+SETTINGS = {"APPSHELF_ATTRIBUTION_WINDOW_S": str(WINDOW_S), "APPSHELF_LOG_LEVEL": "warning"}
 RETRAIN: Mapping[str, dict[str, Any] | None] = {
     "frozen": None,
     "scratch": {"mode": "full", "scratch": True},
@@ -121,15 +118,6 @@ class Popularity:
         np.add.at(self._installed, apps[installed], 1)
 
 
-def prepare(home: Home, world: World) -> None:
-    """The past imported, and the version of day 0 trained and promoted."""
-    container: Container = build(Settings.from_env(home.environ))
-    keep(past(world, first_day=FIRST_DAY), container.home, container.features)
-    trained = TrainConfig.model_validate(DEMO)
-    version = train_version(container, trained, token="00000a", progress=lambda _: None)
-    promote_version(container, version, note=Note("bench", "day 0"))
-
-
 def arm(name: str, world: World, *, days: int, folder: Path) -> Iterator[Day]:
     """One arm's days."""
     people = Population(world, first_day=FIRST_DAY, seed=world.truth.config.seed)
@@ -149,9 +137,10 @@ def arm(name: str, world: World, *, days: int, folder: Path) -> Iterator[Day]:
 
 
 def _served(name: str, world: World, people: Population, *, folder: Path, calendar: range) -> Iterator[Day]:
-    extra = {"APPSHELF_ATTRIBUTION_WINDOW_S": str(WINDOW_S), "APPSHELF_LOG_LEVEL": "warning"}
-    home = Home(folder / name, free_port(), extra)
-    prepare(home, world)
+    home = Home(folder / name, free_port(), SETTINGS)
+    if not (start := Home(folder / "start", home.port, SETTINGS)).root.exists():
+        begin(start, world, first_day=calendar[0])
+    shutil.copytree(start.root, home.root)
     with serving(home, workers=1):
         service = Service(world, people, home)
         for day in calendar:

@@ -19,7 +19,7 @@ from service.importing import app_records, user_records
 
 SHOWN = 10
 CLIENTS = 4
-WINDOW_S = 2.0
+WINDOW_S = 10.0
 NIGHT_S = 900
 EVENTS_AT_ONCE = 1_000
 
@@ -32,7 +32,8 @@ class Service:
 
     def __init__(self, world: World, people: Population, home: Home) -> None:
         self._world, self._people = world, people
-        self._clients = [Client(home.port) for _ in range(CLIENTS)]
+        self._port = home.port
+        self._clients: list[Client] = []
         self._pool = ThreadPoolExecutor(CLIENTS)
         self._requests: list[str] = []
         self._apps: list[str] = world.apps["app_id"].to_list()
@@ -81,7 +82,8 @@ class Service:
                 raise RuntimeError(f"{len(refused)} events were not accepted, the first: {refused[0]}")
 
     def welcome(self, day: int) -> None:
-        """Store the users and apps that arrive on this day."""
+        """Begin a day on fresh connections, and store the users and apps that arrive on it."""
+        self._clients = [Client(self._port) for _ in range(CLIENTS)]
         truth = self._world.truth
         users = self._world.users.filter(pl.Series(truth.users.arrived == day))
         apps = self._world.apps.filter(pl.Series(truth.apps.arrived == day))
@@ -98,11 +100,12 @@ class Service:
     def night(self, asked: dict[str, Any]) -> dict[str, Any]:
         """Retrain and wait; the job's result. Raises RuntimeError where the job does not succeed."""
         time.sleep(WINDOW_S + 1)  # until the attribution window of the last impression has closed
-        job = ok(self._clients[0].call("POST", "/admin/retrain", asked))
+        client = Client(self._port)
+        job = ok(client.call("POST", "/admin/retrain", asked))
         until = time.monotonic() + NIGHT_S
         while job["state"] in ("queued", "running") and time.monotonic() < until:
             time.sleep(0.5)
-            job = ok(self._clients[0].call("GET", f"/admin/jobs/{job['id']}"))
+            job = ok(client.call("GET", f"/admin/jobs/{job['id']}"))
         if job["state"] != "succeeded":
             raise RuntimeError(f"the night's retraining is {job['state']}: {job['result']}")
         result: dict[str, Any] = job["result"]

@@ -15,11 +15,16 @@ from model.data.synthetic_truth import Floats, Ints, Rows
 
 CANDIDATES = 60
 HELD_DAYS = 1
+AT_ONCE = 100
+"""Visits that are shown their lists before what they install is told: an attribution window in a bench is seconds."""
 
 
 @dataclass(frozen=True)
 class Visits:
-    """V visits of one step. mobile: (V,); candidates: (V, C) apps drawn for each; luck: (V, C) uniform numbers."""
+    """V visits of one step, by as many users.
+
+    mobile: (V,); candidates: (V, C) apps drawn for each; luck: (V, C) uniform numbers that decide what is installed.
+    """
 
     day: int
     daytime: int
@@ -47,7 +52,7 @@ class Population:
         self._install(pl.concat([before, early.select("user_id", "app_id")]).unique())
 
     def steps(self, day: int) -> Iterator[Visits]:
-        """The visits of each step of a day, in order."""
+        """The visits of a day in order, a few at a time; nobody visits twice within one step of it."""
         truth = self.world.truth
         per_day = truth.config.impressions / truth.config.days / truth.config.shelf
         for daytime, share in enumerate(TRAFFIC):
@@ -55,8 +60,11 @@ class Population:
             weight = np.where(truth.users.arrived <= day, truth.users.visits, 0.0)
             count = round(per_day * share)
             user = rng.choice(weight.size, size=count, replace=False, p=weight / weight.sum())
-            mobile = rng.random(count) > WIFI
-            yield Visits(day, daytime, user, mobile, self._drawn(rng, count, day), rng.random((count, CANDIDATES)))
+            mobile, drawn = rng.random(count) > WIFI, self._drawn(rng, count, day)
+            luck = rng.random((count, CANDIDATES))
+            for first in range(0, count, AT_ONCE):
+                part = slice(first, first + AT_ONCE)
+                yield Visits(day, daytime, user[part], mobile[part], drawn[part], luck[part])
 
     def lacks(self, visits: Visits) -> Flags:
         """(V, C) which candidates the visitor does not have yet."""

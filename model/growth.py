@@ -44,7 +44,7 @@ def grow(parent: Transform, schema: FeatureSchema, dataset: Dataset, *, compact:
 
 
 def known_fields(before: FeatureSchema, after: FeatureSchema) -> frozenset[str]:
-    """The fields whose values mean the same to a net in both schemas: of one side, and numbers in both or in neither."""
+    """The fields that mean the same to a net in both schemas: of one side, and numbers in both or in neither."""
     old = {field.name: _meaning(field) for field in before.fields}
     return frozenset(field.name for field in after.fields if old.get(field.name) == _meaning(field))
 

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import tempfile
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -87,6 +88,36 @@ def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str
     finally:
         shutil.rmtree(partial, ignore_errors=True)
     return folder
+
+
+@contextmanager
+def brought_in(bundles: Path, version: str) -> Iterator[Path]:
+    """A folder of that name to fill from elsewhere, which replaces `bundles/<version>` once the block ends well.
+
+    The block is to check what it filled in: nothing is flushed, so that a folder may be damaged after a power cut.
+    """
+    bundles.mkdir(parents=True, exist_ok=True)
+    with _locked(bundles, fcntl.LOCK_SH):
+        aside = Path(tempfile.mkdtemp(prefix=f".{check_version(version)}.", suffix=".partial", dir=bundles))
+        try:
+            (aside / version).mkdir()
+            yield aside / version
+            discard(bundles / version)
+            os.replace(aside / version, bundles / version)
+        finally:
+            shutil.rmtree(aside, ignore_errors=True)
+
+
+@contextmanager
+def alone(lock: Path) -> Iterator[None]:
+    """Wait for the lock of that file, which is made and stays; the kernel frees it on death."""
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def discard(folder: Path) -> None:

@@ -109,7 +109,7 @@ def train(
     """
     recipe = config.built_recipe()
     check_labels(dataset)
-    schema = dataset.schema
+    schema, start = dataset.schema, start and start.under(dataset.facts.sampling_rate)
     transform = grow(start.parent.transform, schema, dataset, compact=start.compact) if start else fit(schema, dataset)
     examples = encode(transform, dataset, rows_of(dataset, "train"))
     held_out = encode(transform, dataset, rows_of(dataset, "stop"))

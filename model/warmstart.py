@@ -5,9 +5,10 @@ previous model" (Cheng et al. 2016, section 4.2). Layers say whose their rows an
 works for any architecture made of them.
 """
 
+import math
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import torch
@@ -16,12 +17,12 @@ from torch.optim import Optimizer
 
 from model.blocks import Axes, Per, axes_of, total
 from model.bundle import Bundle
-from model.layers import FieldEmbedding
+from model.layers import MLP, FieldEmbedding, Wide
 from model.learner import POSITION, Learner, SeenCounts, initial_state
 from model.matching import NOWHERE, Match, Matcher
 from model.row_optimizer import RowOptimizer
 from model.transforms import Transform
-from model.zoo import build
+from model.zoo import Net, build
 
 Group = Mapping[str, Any]
 COLUMNS = (Per.NUMBER, Per.EMBEDDING)
@@ -37,6 +38,18 @@ class WarmStart:
     parent: Bundle
     optimizer: Literal["carry", "reset"] = "carry"
     compact: bool = False
+
+    def under(self, sampling_rate: float) -> "WarmStart":
+        """The same start for a log of another sampling rate of negatives, see `Scorer.score`.
+
+        A net's odds are 1/rate times too high, so its log odds move by ln(parent's rate / new rate).
+        """
+        shift = math.log(self.parent.manifest.sampling_rate / sampling_rate)
+        bias = _output_bias(_skeleton(self.parent))
+        if not shift or bias is None:
+            return self
+        weights = {**self.parent.weights, bias: self.parent.weights[bias] + shift}
+        return replace(self, parent=replace(self.parent, weights=weights))
 
 
 @dataclass(frozen=True)
@@ -92,7 +105,7 @@ class Transfer:
         self.start, self.learner, self.transform = start, learner, transform
         parent = start.parent
         self.tensors = {**(parent.optimizer or {}), **parent.weights}
-        self.axes, self.past_axes = axes_of(learner.net), _axes_of_bundle(parent)
+        self.axes, self.past_axes = axes_of(learner.net), axes_of(_skeleton(parent))
         self.matcher = Matcher(parent.transform, transform)
         beside = {name: p.detach() for name, p in learner.parameters.items() if name.startswith(POSITION)}
         self.targets: dict[str, Tensor] = {**learner.net.state_dict(), **beside}
@@ -207,10 +220,20 @@ class Transfer:
         return counts - torch.where(match.same, past[match.source], 0)
 
 
-def _axes_of_bundle(bundle: Bundle) -> dict[str, Axes]:
-    """Whose each part of the bundle's parameters is; the net is built without its numbers."""
+def _skeleton(bundle: Bundle) -> Net:
+    """The bundle's net without any number in it."""
     with torch.device("meta"):
-        return axes_of(build(bundle.manifest.architecture, bundle.manifest.params, bundle.transform.sizes))
+        return build(bundle.manifest.architecture, bundle.manifest.params, bundle.transform.sizes)
+
+
+def _output_bias(net: Net) -> str | None:
+    """The name of a parameter that is added to every logit as it is."""
+    for path, module in net.named_modules():
+        if isinstance(module, Wide):
+            return f"{path}.bias"
+        if isinstance(module, MLP):
+            return f"{path}.layers.{len(module.layers) - 1}.bias"
+    return None
 
 
 def _stem(name: str) -> str:

@@ -8,6 +8,9 @@ from typing import Protocol
 
 from service.follower import Follower
 
+END_WITHIN_S = 5.0
+"""How long the end of a process waits for a step; every write of a step is a transaction, so none is left half done."""
+
 log = logging.getLogger(__name__)
 
 
@@ -43,9 +46,9 @@ class Repeated:
         self._thread.start()
 
     def stop(self) -> None:
-        """Let the step that runs end, and take no further one."""
+        """Let the step that runs end, and take no further one; one that takes END_WITHIN_S is left to the store."""
         self._stop.set()
-        self._thread.join()
+        self._thread.join(END_WITHIN_S)
 
     def attempt(self, step: Callable[[], object]) -> None:
         """One step. What goes wrong in it is said once in a row and stops nothing."""

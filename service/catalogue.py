@@ -1,9 +1,9 @@
 """The catalogue as one scorer sees it: which app is which row of its table, and who may be shown it."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, lru_cache
 
 import msgspec
 import numpy as np
@@ -19,6 +19,9 @@ Rows = npt.NDArray[np.int64]
 
 SPARE_ROWS = 64
 """Outdated rows that a table may hold beside as many as it has apps."""
+
+SHOWN_APPS = 10_000
+"""Apps whose values are kept unpacked, those shown last; whoever logs what was shown shares them."""
 
 
 @dataclass(frozen=True)
@@ -61,12 +64,14 @@ class Stock:
 class Edition:
     """The catalogue at one moment as one scorer sees it: each app's row of the table, and the values encoded there.
 
-    values: app id to its features that fit the schema, as JSON, since most of them are never looked at.
+    values: app id to its features that fit the schema, packed, since most of them are never looked at; unpack: what
+    is in them, not to be changed.
     """
 
     table: AppTable
     stock: Stock
     values: Mapping[str, bytes]
+    unpack: Callable[[bytes], Mapping[str, Value]]
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ class Selection:
 
     def features_of(self, app_id: str) -> Mapping[str, Value]:
         """The values that an app of the selection is scored with."""
-        return _unpacked(self.edition.values[app_id])
+        return self.edition.unpack(self.edition.values[app_id])
 
 
 class Shelf:
@@ -95,7 +100,7 @@ class Shelf:
     def __init__(self, table: AppTable, schema: FeatureSchema) -> None:
         self.sequence, self.origin = 0, ""
         self._fields = settable(schema, Source.APP)
-        self._edition = Edition(table, Stock({}, frozenset(), {}), {})
+        self._edition = Edition(table, Stock({}, frozenset(), {}), {}, lru_cache(SHOWN_APPS)(_unpacked))
 
     def refresh(self, changes: AppChanges) -> None:
         """Take in what the store changed: encode what is new of it, forget the deleted, then show all of it at once."""
@@ -141,7 +146,7 @@ class Shelf:
         stock = _restocked(self._edition.stock, put, deleted)
         rows = {app_id: row for app_id, row in stock.rows.items() if app_id not in deleted}
         rows |= {app_id: table.index[app_id] for app_id in fresh}
-        return Edition(table, replace(stock, rows=rows), kept | fresh)
+        return replace(self._edition, stock=replace(stock, rows=rows), values=kept | fresh)
 
 
 def _unpacked(values: bytes) -> dict[str, Value]:

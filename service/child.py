@@ -7,10 +7,11 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
+from math import ceil
 from pathlib import Path
 from threading import Thread
 
@@ -22,42 +23,61 @@ from service.errors import JudgingBrokeOff
 
 ROOT = Path(__file__).parent.parent
 NICENESS = 10
+LOOK_EVERY_S = 0.5
 FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @dataclass(frozen=True)
 class Child:
-    """A module that answers with checks on standard output; name: the check that fails where it does not."""
+    """A module that answers with checks on standard output; name: the check that fails where it does not.
+
+    interrupted: true from the moment that this process is to end, and with it what it waits for.
+    """
 
     module: str
     name: str
     timeout_s: float
+    interrupted: Callable[[], bool] = lambda: False
 
     def checks(self, arguments: Sequence[str]) -> list[Check]:
-        """Run it to its end. A crash, a timeout or another answer is a failed check; see `answered` for what raises.
-
-        It has a session of its own, so that a terminal's Ctrl-C reaches this process only, which then ends it.
-        """
+        """Run it to its end. A crash, a timeout or another answer is a failed check. Raises JudgingBrokeOff."""
         command = [sys.executable, "-m", "service.child", self.module, *arguments]
         try:
-            with _lifeline() as life:
-                ended = subprocess.run(
-                    command,
-                    cwd=ROOT,
-                    stdin=life,
-                    capture_output=True,
-                    timeout=self.timeout_s,
-                    check=False,
-                    start_new_session=True,
-                )
+            return self.answered(self._run_apart(command))
         except subprocess.TimeoutExpired:
             return [Check.failed(self.name, f"no end within {self.timeout_s:g} s", limit="a process that ends")]
-        return self.answered(ended)
+
+    def _run_apart(self, command: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        """Run it in a session of its own: a terminal's Ctrl-C reaches this process only, which then ends that one.
+
+        Raises TimeoutExpired and JudgingBrokeOff. Whatever ends the wait ends the command.
+        """
+        pipe = subprocess.PIPE
+        with (
+            _lifeline() as life,
+            subprocess.Popen(
+                command, cwd=ROOT, stdin=life, stdout=pipe, stderr=pipe, start_new_session=True
+            ) as process,
+        ):
+            try:
+                output, errors = self._output_of(process)
+            finally:
+                process.kill()  # nothing where it has ended
+                process.wait()
+        return subprocess.CompletedProcess(command, process.returncode, output, errors)
+
+    def _output_of(self, process: subprocess.Popen[bytes]) -> tuple[bytes, bytes]:
+        for _ in range(ceil(self.timeout_s / LOOK_EVERY_S)):
+            with suppress(subprocess.TimeoutExpired):
+                return process.communicate(timeout=min(LOOK_EVERY_S, self.timeout_s))
+            if self.interrupted():
+                raise JudgingBrokeOff(self.name, cause="the end of the one that asked")
+        raise subprocess.TimeoutExpired(process.args, self.timeout_s)
 
     def answered(self, ended: subprocess.CompletedProcess[bytes]) -> list[Check]:
         """What it answered, or the failed check where it did not. Raises JudgingBrokeOff where someone ended it."""
         if -ended.returncode in FROM_OUTSIDE:
-            raise JudgingBrokeOff(self.name, signal=signal.Signals(-ended.returncode).name)
+            raise JudgingBrokeOff(self.name, cause=signal.Signals(-ended.returncode).name)
         if ended.returncode:
             lines = ended.stderr.decode(errors="replace").strip().splitlines() or ["without a word"]
             words = f"ended with {ended.returncode}: {lines[-1].strip()}"

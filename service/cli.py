@@ -8,8 +8,11 @@ import typer
 
 from service.commands.config import check, show
 from service.commands.data import draft, import_log
+from service.commands.jobs import jobs, retrain, worker
+from service.commands.log import bring_in, export, stats
 from service.commands.serving import demo, serve
-from service.commands.versions import gate, promote, rollback, train, versions
+from service.commands.training import train
+from service.commands.versions import gate, promote, rollback, versions
 from service.errors import ServiceError
 
 VERBS: dict[str, Callable[..., None]] = {
@@ -22,6 +25,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "rollback": rollback,
     "versions": versions,
     "serve": serve,
+    "retrain": retrain,
+    "jobs": jobs,
+    "worker": worker,
 }
 REFUSED = 1
 
@@ -44,6 +50,11 @@ def application(environ: MutableMapping[str, str]) -> typer.Typer:
     config.command("show")(show)
     config.command("check")(check)
     app.add_typer(config, name="config")
+    log = typer.Typer(no_args_is_help=True, help="Export or import what was shown and what came back.")
+    log.command("export")(export)
+    log.command("import")(bring_in)
+    log.command("stats")(stats)
+    app.add_typer(log, name="log")
     return app
 
 

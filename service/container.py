@@ -3,20 +3,23 @@
 import os
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 
 from service.background import Background, Beside, Repeated
-from service.bundles import BundleStore, LocalBundles
+from service.breaker import Breaker
+from service.bundles import BundleStore, LocalBundles, SharedBundles
 from service.engine import Engine, Live
 from service.feedback import DAY_S, Intake, IntakeLimits, Settler, SettlerParts
-from service.fetching import Breaker, UserFetcher
+from service.fetching import UserFetcher
 from service.follower import Follower, FollowerParts
 from service.home import Home
 from service.impressions import ImpressionWriter
+from service.jobs.broker import Broker, redis_broker, sqlite_broker
+from service.jobs.queue import JobQueue
 from service.lastseen import CatalogueCopy, LastSeen
 from service.log_keeping import Kept, trim_log
 from service.preparation import prepare
@@ -31,6 +34,7 @@ from service.store.job_ports import JobStore
 from service.store.log_ports import EventLog
 from service.store.ports import FeatureStore
 from service.store.redis_backend import open_redis
+from service.store.redis_client import RedisLink
 from service.store.sqlite_backend import open_sqlite
 from service.telemetry import Metrics
 from service.turns import OneAtATime
@@ -51,6 +55,7 @@ class Container:
     features: FeatureStore
     log: EventLog
     jobs: JobStore
+    queue: JobQueue
     bundles: BundleStore
     registry: Registry
     coordinator: Coordinator
@@ -75,7 +80,8 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     home.ensure()
     backend = _open(settings, home)
     features, rollouts = backend.features, backend.rollouts
-    bundles = LocalBundles(home.bundles)
+    shared = settings.bundles_url
+    bundles: BundleStore = SharedBundles(shared, home.bundles) if shared else LocalBundles(home.bundles)
     registry = Registry(backend.index, bundles)
     engine, metrics = Engine(), Metrics(metrics_folder)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
@@ -104,6 +110,7 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         features=features,
         log=backend.log,
         jobs=backend.jobs,
+        queue=JobQueue(backend.jobs, cache(partial(_broker, settings, home)), time=Time(time.time, time.sleep)),
         bundles=bundles,
         registry=registry,
         coordinator=Coordinator(registry, rollouts, time=Time(time.time, time.sleep), pace=pace),
@@ -117,12 +124,7 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
             parts=RankerParts(metrics, time.perf_counter, time.time, settings.rank_budget_s, impressions.record),
         ),
         impressions=impressions,
-        intake=Intake(
-            backend.log,
-            clock=time.time,
-            limits=IntakeLimits(settings.attribution_window_s, settings.log_keep_days * DAY_S),
-            flush=impressions.flush,
-        ),
+        intake=_intake(settings, backend.log, flush=impressions.flush),
         readiness=Readiness(engine),
         metrics=metrics,
         prepare=ready_version,
@@ -135,6 +137,17 @@ def _open(settings: Settings, home: Home) -> Backend:
     if settings.redis_url is None:
         return open_sqlite(home, time.time)
     return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
+
+
+def _broker(settings: Settings, home: Home) -> Broker:
+    if settings.redis_url is None:
+        return sqlite_broker(home.queue)
+    return redis_broker(RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s).ask)
+
+
+def _intake(settings: Settings, log: EventLog, *, flush: Callable[[Iterable[str]], None]) -> Intake:
+    limits = IntakeLimits(settings.attribution_window_s, settings.log_keep_days * DAY_S)
+    return Intake(log, clock=time.time, limits=limits, flush=flush)
 
 
 def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Beside, ...]:

@@ -15,7 +15,10 @@ CHILD = Child("service.dryrun", name="load", timeout_s=600.0)
 
 
 def dry_run(folder: Path, live: Path | None, *, limits: Limits, child: Child = CHILD) -> list[Check]:
-    """Rehearse the bundle beside live in a child process. A crash, a timeout or no answer fails the check `load`."""
+    """Rehearse the bundle beside live in a child process. A crash, a timeout or no answer fails the check `load`.
+
+    Raises JudgingBrokeOff.
+    """
     arguments = ["--challenger", str(folder.absolute()), "--limits", limits.model_dump_json()]
     return child.checks([*arguments, *(["--live", str(live.absolute())] if live else [])])
 

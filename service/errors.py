@@ -97,9 +97,9 @@ class LiveMoved(ServiceError):
 class JudgingBrokeOff(ServiceError):
     """The process that judged a version was ended from outside, which says nothing about the version."""
 
-    def __init__(self, check: str, *, signal: str) -> None:
+    def __init__(self, check: str, *, cause: str) -> None:
         super().__init__(
-            f"judging broke off: the process of the check {check} was ended by {signal}; "
+            f"judging broke off: the process of the check {check} was ended by {cause}; "
             "nothing is recorded, judge again"
         )
 
@@ -159,7 +159,7 @@ class JobEnded(ServiceError):
     """A job that has ended cannot be cancelled."""
 
     def __init__(self, job_id: str, *, state: str) -> None:
-        super().__init__(f"job {job_id!r} has {state} already, so there is nothing to cancel; ask for another retrain")
+        super().__init__(f"job {job_id!r} is over ({state}) and cannot be cancelled; `appshelf jobs` lists what runs")
 
 
 class RetrainRefused(ServiceError):
@@ -171,8 +171,22 @@ class StoreUnavailable(ServiceError):
 
     def __init__(self, store: str, reason: str) -> None:
         super().__init__(
-            f"the store {store} is not available ({reason}); check its disk and its rights, then try again"
+            f"the store {store} is not available ({reason}); see that it runs, is reachable and has room, then retry"
         )
+
+
+class BundlesUnavailable(ServiceError):
+    """The shared storage of bundles cannot be read or written now, and no copy on this machine will do."""
+
+    def __init__(self, url: str, reason: str, *, advice: str) -> None:
+        super().__init__(f"the bundles at {url} are not available ({reason}); {advice}")
+
+
+class BundlesUrlRefused(ServiceError):
+    """The address of the shared bundles cannot be used, whatever answers there."""
+
+    def __init__(self, url: str, reason: str) -> None:
+        super().__init__(f"APPSHELF_BUNDLES_URL does not allow {url!r}: {reason}")
 
 
 class StoreTooNew(ServiceError):

@@ -4,14 +4,15 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.labels import CLOCK_SKEW_S
 from service.store.log_ports import INSTALL, UNINSTALL, Displayed, EventLog, Feedback, Taken
 from service.store.ports import FeatureStore, HistoryChange
 
 DAY_S = 86_400.0
-SKEW_S = 60.0
-"""How far a client's clock may be ahead of or behind the server's."""
+AHEAD_S = 60.0
+"""How far a client's clock may be ahead of the server's."""
 
-SETTLED_AT_ONCE = 1_000
+SETTLED_AT_ONCE, BATCHES_A_TURN = 1_000, 20
 IDLE_S = 30.0
 PATIENCE_S = 60.0
 """How long an event that names no user waits for its impression, which another process may be holding back."""
@@ -84,7 +85,7 @@ class Intake:
         An event that comes too late for its impression, or has none, is kept too: for its user's history, and because
         the impression may still be on its way. Which events are labels is decided when the log is joined.
         """
-        now = self._clock()
+        now = round(self._clock(), 6)  # to the microsecond, as an export keeps it
         asked = {event.request_id for event in events if event.request_id is not None}
         self._flush(asked)
         displayed = self._log.displayed(asked) if asked else {}
@@ -110,13 +111,13 @@ class Intake:
             return Outcome(Status.ORPHAN)
         if event.user_id not in (None, shown.user_id):
             return Outcome(Status.REJECTED, OTHER_USER)
-        if event.app_id not in shown.app_ids or at < shown.at - SKEW_S:
+        if event.app_id not in shown.app_ids or at < shown.at - CLOCK_SKEW_S:
             return Outcome(Status.ORPHAN)
         return Outcome(Status.LATE if at > shown.at + self._limits.window_s else Status.ACCEPTED)
 
     def _untimely(self, at: float, now: float) -> str | None:
-        if at > now + SKEW_S:
-            return f"its time is {at - now:.0f} s in the future where {SKEW_S:.0f} s are allowed; correct the clock"
+        if at > now + AHEAD_S:
+            return f"its time is {at - now:.0f} s in the future where {AHEAD_S:.0f} s are allowed; correct the clock"
         if at < now - self._limits.keep_s:
             age, kept = (now - at) / DAY_S, self._limits.keep_s / DAY_S
             return f"it is {age:.1f} days old where {kept:.1f} are kept; send events sooner"
@@ -148,9 +149,10 @@ class Settler:
         self._parts = parts
 
     def settle(self) -> None:
-        """Settle all that waits. Raises StoreUnavailable."""
-        while self.step():
-            pass
+        """Settle what waits, BATCHES_A_TURN at most, so that a process told to end does. Raises StoreUnavailable."""
+        for _ in range(BATCHES_A_TURN):
+            if not self.step():
+                return
 
     def step(self) -> int:
         """Settle what waits, a batch of it; how many events were dealt with. Raises StoreUnavailable."""
@@ -176,8 +178,8 @@ class Settler:
         asked = {event.request_id for event in events if event.user_id is None and event.request_id is not None}
         displayed = self._parts.log.displayed(asked) if asked else {}
         users = {event.id: event.user_id for event in events if event.user_id is not None}
-        shown_to = {event.id: displayed[event.request_id].user_id for event in events if event.request_id in displayed}
-        return shown_to | users
+        shown_to = {event.id: displayed.get(event.request_id or "") for event in events}
+        return {event_id: shown.user_id for event_id, shown in shown_to.items() if shown} | users
 
     def _may_be_known_yet(self, event: Feedback) -> bool:
         return self._parts.clock() - event.received_at < PATIENCE_S

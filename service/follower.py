@@ -103,7 +103,8 @@ class Follower:
             # An outage looks different from turn to turn, refused, timed out, loading, and is told of once.
             trouble = StoreUnavailable.__name__ if isinstance(error, StoreUnavailable) else str(error)
             if trouble != self._trouble:
-                log.error("the live version serves on, but following the store failed: %s", error, exc_info=error)
+                cause = None if isinstance(error, StoreUnavailable) else error  # an outage needs no traceback
+                log.error("the live version serves on, but following the store failed: %s", error, exc_info=cause)
             self._trouble = trouble
             self._beat = self._voted = None  # the store may have lost either
 

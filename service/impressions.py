@@ -101,11 +101,13 @@ class ImpressionWriter:
         if held:
             self._write()
 
-    def forget_user(self, user_id: str) -> None:
-        """Let go of what is held back of a user; when this returns, nothing of it is on its way to the log either."""
+    def forget_user(self, user_id: str) -> int:
+        """Let go of what is held back of a user, and how many that were; after this none is on its way to the log."""
         with self._writing, self._holding:
-            for request_id in [name for name, held in self._held.items() if held.user_id == user_id]:
+            theirs = [request_id for request_id, held in self._held.items() if held.user_id == user_id]
+            for request_id in theirs:
                 del self._held[request_id]
+        return len(theirs)
 
     def start(self) -> None:
         """Begin to write."""

@@ -44,10 +44,6 @@ class JoinRule:
     now: float
     since: float = float("-inf")
 
-    def has_closed(self, at: float) -> bool:
-        """Whether the window of what was shown at this time, in epoch seconds, has closed."""
-        return at + self.window_s < self.now
-
 
 @dataclass(frozen=True)
 class JoinCounts:
@@ -119,7 +115,7 @@ def join_frames(shown: pl.DataFrame, events: pl.DataFrame, *, rule: JoinRule) ->
 def _judged(shown: pl.DataFrame, events: pl.DataFrame, rule: JoinRule) -> pl.DataFrame:
     """The _row that each event names and its fate: "positive", or a name of JoinCounts."""
     of_shown = shown.select("request_id", "app_id", "_row", shown_at="at", shown_to="user_id")
-    ordered = events.sort("at", "id")
+    ordered = events.sort("at", "id", maintain_order=True)
     named = ordered.join(of_shown, on=["request_id", "app_id"], how="left", maintain_order="left")
     judged = named.select("_row", _fate(rule).alias("fate"))
     further = ~pl.struct("_row", "fate").is_first_distinct() & (pl.col("fate") == "positive")

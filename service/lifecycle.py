@@ -2,19 +2,30 @@
 
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any, Literal
 
-from model.bundle import Bundle, BundleError, Manifest, new_version, save, sweep
+from model.bundle import OPTIMIZER, Bundle, BundleError, Manifest, load, new_version, save, sweep
 from model.data.dataset import Dataset, read
 from model.gate import POPULARITY, Check, GateReport, Limits
 from model.scorer import Scorer
 from model.training import Progress, TrainConfig, TrainResult, train
+from model.warmstart import WarmStart
 from service.container import Container
+from service.dryrun import CHILD as DRY_RUN
 from service.dryrun import dry_run
-from service.errors import GateRefused, IllegalTransition, LiveMoved, RollbackRefused, VersionExists
+from service.errors import (
+    BundlesUnavailable,
+    GateRefused,
+    IllegalTransition,
+    LiveMoved,
+    RollbackRefused,
+    VersionExists,
+)
 from service.golden import golden_requests
+from service.quality import CHILD as QUALITY
 from service.quality import quality
 from service.retention import collect
 from service.rollout import RolloutResult
@@ -23,22 +34,39 @@ from service.store.ports import Note
 JUDGED_AT_MOST = 3
 
 
+@dataclass(frozen=True)
+class TrainOptions:
+    """What is trained, from what on, and on what.
+
+    start_from: the version to learn on from, None for from scratch; optimizer: what becomes of its optimizer state;
+    compact: forget values that the training split lacks; dataset: None for the home's.
+    """
+
+    config: TrainConfig
+    start_from: str | None = None
+    optimizer: Literal["carry", "reset"] = "carry"
+    compact: bool = False
+    dataset: Dataset | None = None
+
+
 def train_version(
-    container: Container, config: TrainConfig, *, token: str, progress: Callable[[Progress], None]
+    container: Container, asked: TrainConfig | TrainOptions, *, token: str, progress: Callable[[Progress], None]
 ) -> str:
-    """Train on the home's dataset and enter the sealed bundle as a challenger; its version.
+    """Train, and enter the sealed bundle as a challenger; its version. A config alone is trained from scratch.
 
     token: hexadecimal digits that tell versions of one second apart. Raises DatasetError, TrainingFailed,
-    UnknownArchitecture and BundleError. Killed before the seal it leaves a partial folder, which the next run sweeps;
-    killed after it, a bundle that the next command enters.
+    UnknownArchitecture, UnknownVersion, BundleError and BundlesUnavailable. Killed before the seal it leaves a partial
+    folder, which the next run sweeps; killed after it, a bundle that the next command enters.
     """
     sweep(container.home.bundles)
-    dataset = read(container.home.data)
-    result = train(config, dataset, progress=progress)
+    options = asked if isinstance(asked, TrainOptions) else TrainOptions(asked)
+    start = warm_start(container, options)
+    dataset = options.dataset or read(container.home.data)
+    result = train(options.config, dataset, progress=progress, start=start)
     bundle = seal(result, dataset, version=new_version(container.clock(), token), created_at=container.clock())
     save(bundle, container.home.bundles)
     with suppress(VersionExists):  # a command beside this one has found the bundle first
-        container.registry.register(bundle.manifest, note=Note("train", "trained"))
+        container.registry.register(bundle.manifest, note=Note("train", how_trained(result)))
     collect(container.registry, container.coordinator, keep=container.settings.keep_versions)
     return bundle.manifest.version
 
@@ -54,8 +82,8 @@ def seal(result: TrainResult, dataset: Dataset, *, version: str, created_at: flo
         config=config.model_dump(mode="json"),
         recipe=config.recipe,
         schema_fingerprint=dataset.schema.fingerprint(),
-        parent=None,
-        facts=asdict(dataset.facts),
+        parent=result.transferred.parent if result.transferred else None,
+        facts=asdict(dataset.facts) | {"training": facts_of(result)},
         metrics=result.metrics,
         sampling_rate=dataset.facts.sampling_rate,
     )
@@ -64,6 +92,34 @@ def seal(result: TrainResult, dataset: Dataset, *, version: str, created_at: flo
         manifest, dataset.schema, result.transform, weights, result.statistics, (), result.optimizer_state
     )
     return replace(unproven, golden=golden_requests(Scorer.of(unproven), dataset, seed=config.seed))
+
+
+def warm_start(container: Container, options: TrainOptions) -> WarmStart | None:
+    """The version to learn on from, without optimizer state where its bundle has lost that file; None for none.
+
+    Raises UnknownVersion, BundleError and BundlesUnavailable.
+    """
+    if options.start_from is None:
+        return None
+    folder = container.registry.folder(options.start_from)
+    parent = load(folder, optimizer=(folder / OPTIMIZER).exists())
+    return WarmStart(parent, options.optimizer, options.compact)
+
+
+def facts_of(result: TrainResult) -> dict[str, Any]:
+    """What the manifest keeps of a run: its epochs, and of a warm start what was taken over and how good it began."""
+    facts: dict[str, Any] = {"epochs": result.epochs, "best_epoch": result.best_epoch}
+    if result.transferred:
+        facts |= {"warm_start": asdict(result.transferred), "start_auc": result.history[0]["auc"]}
+    return facts
+
+
+def how_trained(result: TrainResult) -> str:
+    """A line for the history."""
+    if (taken := result.transferred) is None:
+        return "trained from scratch"
+    rows = f"{taken.rows_kept} rows of values kept, {taken.rows_new} new"
+    return f"trained on from {taken.parent}: {rows}; optimizer state {taken.optimizer}"
 
 
 def gate_version(container: Container, version: str, *, data: Path | None = None) -> GateReport:
@@ -90,10 +146,11 @@ def _judged(container: Container, version: str, live: str | None, *, data: Path)
     except BundleError as error:
         return [Check.failed("integrity", str(error), limit="every byte as sealed")]
     live_folder = _folder_of_live(container, live) if live else None
-    checks = dry_run(folder, live_folder, limits=Limits())
+    rehearsing, judging = (replace(one, interrupted=lambda: container.readiness.draining) for one in (DRY_RUN, QUALITY))
+    checks = dry_run(folder, live_folder, limits=Limits(), child=rehearsing)
     if any(check.outcome == "failed" for check in checks):
         return [*checks, Check.skipped("quality", "not judged, since the dry run failed")]
-    return checks + quality(folder, live_folder, data, limits=Limits())
+    return checks + quality(folder, live_folder, data, child=judging)
 
 
 def _folder_of_live(container: Container, live: str) -> Path:
@@ -164,8 +221,8 @@ def roll_back(container: Container, *, note: Note) -> RolloutResult:
 
 
 def enter_orphans(container: Container) -> tuple[str, ...]:
-    """Enter bundles that a killed trainer sealed and did not enter; their versions."""
-    with suppress(VersionExists):  # a command beside this one is entering them
+    """Enter bundles that a killed trainer sealed and did not enter; their versions, none while the storage is away."""
+    with suppress(BundlesUnavailable):
         return container.registry.rebuild(note=Note("start", "found sealed and not entered"))
     return ()
 

@@ -2,27 +2,32 @@
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, TypeVar
 
 import msgspec
+import numpy as np
 import polars as pl
 
 from model.data.columns import DTYPES
-from model.data.dataset import HISTORY, KEYS, promised
+from model.data.dataset import HISTORY, KEYS, LOGGED, promised
 from model.query import Value, ValueRefused
 from model.schema import FeatureSchema, FieldSpec, Source
 from model.scorer import CANONICAL
-from service.labels import shown_frame
+from service.labels import SHOWN
 from service.store.log_ports import Impression, Shown
 from service.store.ports import AppRecord, UserRecord
 
 PAGE = 5_000
 TIME = pl.Datetime("us", "UTC")
+SCORED = pl.Schema(
+    {**SHOWN, "uses": LOGGED["uses"], "others": LOGGED["others"], "app_revision": LOGGED["app_revision"]}
+)
 
 Item = TypeVar("Item")
+Frame = TypeVar("Frame")
 Values = tuple[Any, ...]
 
 
@@ -31,7 +36,7 @@ class Page:
     """Impressions as frames.
 
     requests: a row an impression: request_id, history and every user and context field; shown: a row an app, the
-    columns of `labels.SHOWN` with uses, others and app_revision (`model.data.dataset.LOGGED`).
+    columns of SCORED, see `model.data.dataset.LOGGED`.
     """
 
     requests: pl.DataFrame
@@ -114,6 +119,29 @@ class Revisions:
         return self._numbers.setdefault((app_id, frozen), len(self._numbers))
 
 
+class Histories:
+    """Histories laid end to end: of so many small ones a list of objects each would take far longer."""
+
+    def __init__(self) -> None:
+        self._apps, self._counts, self._lengths = list[str](), list[int](), list[int]()
+
+    def add(self, history: Mapping[str, int]) -> None:
+        """Take one more."""
+        self._apps.extend(history)
+        self._counts.extend(history.values())
+        self._lengths.append(len(history))
+
+    def series(self) -> pl.Series:
+        """(n,) all of them in order, as LOGGED has them."""
+        row = np.repeat(np.arange(len(self._lengths)), self._lengths)
+        flat = {"row": row, "app_id": self._apps, "count": self._counts}
+        entries = pl.DataFrame(flat, schema={"row": pl.Int64, "app_id": pl.String, "count": pl.Int64})
+        packed = entries.group_by("row", maintain_order=True).agg(pl.struct("app_id", "count").alias("history"))
+        every = pl.int_range(len(self._lengths), eager=True).alias("row").to_frame()
+        joined = every.join(packed, on="row", how="left", maintain_order="left")["history"]
+        return joined.cast(HISTORY).fill_null(pl.Series([[]], dtype=HISTORY))
+
+
 class Reader:
     """Turns impressions into pages, and knows the revisions and misfits of all that it has turned."""
 
@@ -123,29 +151,44 @@ class Reader:
         self.revisions = Revisions(self.canon, schema, self.apps)
         self.schema = schema
 
-    def page(self, impressions: Sequence[Impression]) -> Page:
-        """The frames of these impressions, in order."""
+    def page(self, impressions: Iterable[Impression]) -> Page:
+        """The frames of these impressions, in order. None is held: as objects they keep the garbage collector busy."""
         fields = fields_of(self.schema, Source.USER, Source.CONTEXT)
-        values = self.canon.columns([{**one.user, **one.context} for one in impressions], fields)
-        requests = pl.Series("request_id", [one.request_id for one in impressions], dtype=pl.String)
-        items = [(one, item) for one in impressions for item in one.items]
-        scored = [
-            pl.Series("uses", [float(one.history.get(item.app_id, 0)) for one, item in items], dtype=pl.Float64),
-            pl.Series("others", [float(item.others) for _, item in items], dtype=pl.Float64),
-            pl.Series("app_revision", [self.revisions.of_shown(item) for _, item in items], dtype=pl.Int64),
+        ids, values = list[str](), [list[Any]() for _ in fields]
+        histories, shown = Histories(), list[tuple[Any, ...]]()
+        for one in impressions:
+            ids.append(one.request_id)
+            raw = {**one.user, **one.context}
+            for column, field in zip(values, fields, strict=True):
+                column.append(self.canon.value(raw, field))
+            histories.add(one.history)
+            shown.extend(self._scored(one))
+        columns = [
+            pl.Series(field.name, column, dtype=DTYPES[field.kind])
+            for column, field in zip(values, fields, strict=True)
         ]
-        shown = shown_frame(impressions).with_columns(scored)
-        return Page(pl.DataFrame([requests, _histories(impressions), *values]), shown)
+        request = pl.Series("request_id", ids, dtype=pl.String)
+        return Page(pl.DataFrame([request, histories.series(), *columns]), pl.DataFrame(shown, SCORED, orient="row"))
+
+    def _scored(self, one: Impression) -> Iterator[tuple[Any, ...]]:
+        """The rows of SCORED of one impression."""
+        first, used = (one.request_id, one.user_id, one.at), one.history.get
+        for item in one.items:
+            statistics = float(used(item.app_id, 0)), float(item.others)
+            yield *first, item.app_id, item.position, *statistics, self.revisions.of_shown(item)
 
     def users(self, records: Iterable[UserRecord]) -> pl.DataFrame:
         """Every user as they are now: user_id, installed and every user field."""
-        fields = fields_of(self.schema, Source.USER)
         frames = [pl.DataFrame(schema=promised(self.schema)["users"])]
-        for page in paged(records):
-            ids = pl.Series("user_id", [one.id for one in page], dtype=pl.String)
-            installed = pl.Series("installed", [list(one.history) for one in page], dtype=pl.List(pl.String))
-            frames.append(pl.DataFrame([ids, installed, *self.canon.columns([one.features for one in page], fields)]))
+        frames += framed(records, self._user_frame)
         return pl.concat(frames)
+
+    def _user_frame(self, records: Iterable[UserRecord]) -> pl.DataFrame:
+        users = list(records)
+        ids = pl.Series("user_id", [one.id for one in users], dtype=pl.String)
+        installed = pl.Series("installed", [list(one.history) for one in users], dtype=pl.List(pl.String))
+        fields = fields_of(self.schema, Source.USER)
+        return pl.DataFrame([ids, installed, *self.canon.columns([one.features for one in users], fields)])
 
 
 def with_times(shown: pl.DataFrame) -> pl.DataFrame:
@@ -158,11 +201,11 @@ def is_after(at: float, other: float) -> bool:
     return round(at * 1e6) > round(other * 1e6)
 
 
-def paged(items: Iterable[Item]) -> Iterator[list[Item]]:
-    """PAGE items at a time."""
+def framed(items: Iterable[Item], make: Callable[[Iterable[Item]], Frame]) -> Iterator[Frame]:
+    """What `make` makes of PAGE items after PAGE items; it must take all of them."""
     rest = iter(items)
-    while page := list(islice(rest, PAGE)):
-        yield page
+    for first in rest:
+        yield make(chain([first], islice(rest, PAGE - 1)))
 
 
 def fields_of(schema: FeatureSchema, *sources: Source) -> list[FieldSpec]:
@@ -178,19 +221,6 @@ def _app_frame(canon: Canon, schema: FeatureSchema, apps: Sequence[AppRecord]) -
         pl.Series("countries", [list(app.countries) for app in apps], dtype=pl.List(pl.String)),
     ]
     return pl.DataFrame([*columns, *canon.columns([app.features for app in apps], fields_of(schema, Source.APP))])
-
-
-def _histories(impressions: Sequence[Impression]) -> pl.Series:
-    """(n,) each impression's history as LOGGED has it, built flat: a list of dicts a row would take far longer."""
-    lists = {
-        "app_id": pl.Series([list(one.history) for one in impressions], dtype=pl.List(pl.String)),
-        "count": pl.Series([list(one.history.values()) for one in impressions], dtype=pl.List(pl.Int64)),
-    }
-    frame = pl.DataFrame(lists).with_row_index("row")
-    entries = frame.explode("app_id", "count").filter(pl.col("app_id").is_not_null())
-    packed = entries.group_by("row", maintain_order=True).agg(pl.struct("app_id", "count").alias("history"))
-    every = frame.select("row").join(packed, on="row", how="left", maintain_order="left")
-    return every["history"].cast(HISTORY).fill_null(pl.Series([[]], dtype=HISTORY))
 
 
 def _frozen(values: Iterable[Any]) -> Values:

@@ -15,14 +15,13 @@ from service.child import Child, answer, behave
 CHILD = Child("service.quality", name="quality", timeout_s=3600.0)
 
 
-def quality(folder: Path, live: Path | None, data: Path, *, limits: Limits) -> list[Check]:
+def quality(folder: Path, live: Path | None, data: Path, *, child: Child = CHILD) -> list[Check]:
     """Judge the bundle beside live on the gate split of the dataset in `data`, in a child process.
 
-    A crash, a timeout or no answer fails the check `quality`.
+    A crash, a timeout or no answer fails the check `quality`. Raises JudgingBrokeOff.
     """
     arguments = ["--challenger", str(folder.absolute()), "--data", str(data.absolute())]
-    arguments += ["--limits", limits.model_dump_json(), *(["--live", str(live.absolute())] if live else [])]
-    return CHILD.checks(arguments)
+    return child.checks([*arguments, *(["--live", str(live.absolute())] if live else [])])
 
 
 def main(arguments: Sequence[str]) -> int:

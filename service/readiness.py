@@ -15,6 +15,11 @@ class Readiness:
         self._draining = True
 
     @property
+    def draining(self) -> bool:
+        """True from the moment the process was told to end."""
+        return self._draining
+
+    @property
     def obstacle(self) -> str | None:
         """Why the process is not ready, None where it is."""
         if self._draining:

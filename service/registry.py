@@ -1,15 +1,19 @@
 """The registry: every version, its state, which one is live, and the folder of its bundle."""
 
+import logging
+from contextlib import suppress
 from pathlib import Path
 
-from model.manifest import VERSION, Manifest
+from model.manifest import VERSION, BundleError, Manifest
 from model.report import GateReport
 from service.bundles import BundleStore
-from service.errors import NothingToPromote, NothingToRollBack, UnknownVersion
+from service.errors import NothingToPromote, NothingToRollBack, UnknownVersion, VersionExists
 from service.states import TRANSITIONS, State, check_transition
 from service.store.ports import HistoryEntry, Note, RegistryIndex, VersionEntry
 
 __all__ = ["TRANSITIONS", "Registry", "State"]
+
+log = logging.getLogger(__name__)
 
 
 class Registry:
@@ -38,12 +42,21 @@ class Registry:
         return entry
 
     def rebuild(self, *, note: Note) -> tuple[str, ...]:
-        """Enter every bundle that the index does not know, and name them.
+        """Publish what was sealed here and was not, enter every bundle that the index does not know, and name them.
 
         A manifest does not tell what became of its version, so each is a challenger, to be judged before it serves.
+        Raises BundlesUnavailable.
         """
-        known = {entry.version for entry in self._index.all()}
-        return tuple(self.register(manifest, note=note).version for manifest in self._bundles.manifests(but=known))
+        for version in self._bundles.unpublished():
+            try:
+                self._bundles.publish(version)
+            except BundleError as error:
+                log.warning("a bundle that was sealed here cannot be published: %s", error)
+        known, entered = {entry.version for entry in self._index.all()}, []
+        for manifest in self._bundles.manifests(but=known):
+            with suppress(VersionExists):  # a command beside this one was first
+                entered.append(self.register(manifest, note=note).version)
+        return tuple(entered)
 
     def versions(self) -> tuple[VersionEntry, ...]:
         """Every version, oldest first."""

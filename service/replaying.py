@@ -1,7 +1,7 @@
 """Old rows to learn again beside new ones, so that a net does not forget: from the log, else from what was imported."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +11,7 @@ import polars as pl
 from model.data.dataset import Dataset, read
 from model.data.replay import with_history
 from service.labels import CLOCK_SKEW_S, EVENTS, JoinRule, event_frame, join_frames
-from service.logged import Page, Reader, is_after, paged, with_times
+from service.logged import Page, Reader, framed, is_after, with_times
 from service.store.log_ports import EventLog, Impression
 
 SLACK = 2
@@ -38,14 +38,11 @@ class Sample:
     def __init__(self, reader: Reader, wanted: Wanted) -> None:
         self._reader, self._wanted = reader, wanted
         self._limit = 1 << 64
-        self._page = reader.page([])
+        self._page = reader.page(())
 
-    def offer(self, impressions: Sequence[Impression]) -> None:
+    def offer(self, impressions: Iterable[Impression]) -> None:
         """Take those of these impressions that belong into the sample so far."""
-        taken = [one for one in impressions if self._key(one.request_id) < self._limit]
-        if not taken:
-            return
-        page = self._reader.page(taken)
+        page = self._reader.page(one for one in impressions if self._key(one.request_id) < self._limit)
         self._page = Page(pl.concat([self._page.requests, page.requests]), pl.concat([self._page.shown, page.shown]))
         if len(self._page.shown) > SLACK * self._wanted.rows:
             self._page = self.cut()
@@ -70,8 +67,9 @@ def from_log(log: EventLog, reader: Reader, wanted: Wanted) -> pl.DataFrame:
     """Labelled rows of what was shown, drawn by whole requests; fewer than are wanted where the log has no more."""
     sample = Sample(reader, wanted)
     if wanted.rows and wanted.until > wanted.rule.since:
-        for impressions in paged(log.impressions(wanted.rule.since, wanted.until + 1.0)):
-            sample.offer([one for one in impressions if not is_after(one.at, wanted.until)])
+        old = log.impressions(wanted.rule.since, wanted.until + 1.0)
+        for _ in framed((one for one in old if not is_after(one.at, wanted.until)), sample.offer):
+            pass
     page = sample.cut()
     joined = join_frames(page.shown, _events(log, page, wanted), rule=wanted.rule)
     return with_times(joined.examples).join(page.requests, on="request_id", how="left", maintain_order="left")
@@ -85,14 +83,15 @@ def from_import(data: Path | None, reader: Reader, wanted: Wanted, *, users: pl.
     Raises DatasetError where the data is damaged.
     """
     if data is None or not wanted.rows or not data.exists():
-        return pl.DataFrame()
+        return pl.DataFrame(schema={"user_id": pl.String})
     dataset = read(data)
     if dataset.schema.fingerprint() != reader.schema.fingerprint():
-        return pl.DataFrame()
+        return pl.DataFrame(schema={"user_id": pl.String})
     rows = with_history(dataset, _drawn(dataset, wanted, users))
     apps = dataset.apps.join(rows, on="app_id", how="semi")
     revisions = apps.select("app_id").with_columns(reader.revisions.of_apps(apps).alias("app_revision"))
-    return rows.join(revisions, on="app_id", how="left", maintain_order="left")
+    revised = rows.join(revisions, on="app_id", how="left", maintain_order="left")
+    return revised.with_columns(pl.lit("train").alias("split"))
 
 
 def _events(log: EventLog, page: Page, wanted: Wanted) -> pl.DataFrame:
@@ -100,8 +99,8 @@ def _events(log: EventLog, page: Page, wanted: Wanted) -> pl.DataFrame:
     found = [pl.DataFrame(schema=EVENTS)]
     if len(page.requests):
         first, last = wanted.rule.since - CLOCK_SKEW_S, wanted.until + wanted.rule.window_s + 1.0
-        for feedback in paged(log.feedback(first, last)):
-            found.append(event_frame(feedback).join(page.requests, on="request_id", how="semi"))
+        for events in framed(log.feedback(first, last), event_frame):
+            found.append(events.join(page.requests, on="request_id", how="semi"))
     return pl.concat(found)
 
 

@@ -5,8 +5,10 @@ import os
 import shutil
 import signal
 import socket
-from collections.abc import Callable, Mapping, MutableMapping
-from contextlib import closing
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, MutableMapping
+from contextlib import ExitStack, closing, contextmanager
+from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
@@ -14,6 +16,7 @@ from uvicorn import Config
 from uvicorn.supervisors import Multiprocess
 
 from model.sealed import sweep
+from service.companion import Companion
 from service.errors import ServiceError
 from service.home import Home, exclusive
 from service.keys import Keys, check_bind
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 EXAMPLE = '{"user": {"id": "u1"}, "k": 10}'
+JOB_WORKER = ("-m", "service", "worker", "--until-eof")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
 START_S = 120
 DRAIN_S = 20
@@ -47,19 +51,33 @@ class WorkersFailed(ServiceError):
 def serve(environ: MutableMapping[str, str], *, announce: Callable[[str], None]) -> None:
     """Serve with the settings of `environ`, which the workers inherit, until a signal says stop.
 
+    With the embedded store this is the one server on its home, and does the jobs too; with Redis there may be many, and
+    workers of their own for the jobs.
+
     Raises SettingsRefused, BindRefused, HomeInUse, HomeUnusable, AddressTaken, and WorkersFailed.
     """
     settings = Settings.from_env(environ)
     check_bind(settings)
     home = Home(settings.home)
     home.ensure()
-    with exclusive(home.serve_lock):
-        sweep(home.bundles)
-        environ.update(worker_environment(settings, home))
-        with closing(listen(settings)) as listener:
-            Keys.load(settings, home, announce=lambda key: announce(f"admin key, shown this once: {key}"))
-            lines = greeting(settings, home, port=listener.getsockname()[1])
-            supervise(settings, listener, when_ready=lambda: announce("\n".join(lines)))
+    with ExitStack() as held:
+        if settings.redis_url is None:
+            held.enter_context(exclusive(home.serve_lock))
+            sweep(home.bundles)
+        metrics = held.enter_context(metrics_folder(settings, home))
+        environ.update(worker_environment(settings, metrics))
+        listener = held.enter_context(closing(listen(settings)))
+        Keys.load(settings, home, announce=lambda key: announce(f"admin key, shown this once: {key}"))
+        lines = greeting(settings, home, port=listener.getsockname()[1])
+        jobs = job_worker(settings, environ)
+
+        def when_ready() -> None:
+            announce("\n".join(lines))
+            if jobs:
+                held.callback(jobs.stop)
+                jobs.start()
+
+        supervise(settings, listener, when_ready=when_ready)
 
 
 def greeting(settings: Settings, home: Home, *, port: int) -> list[str]:
@@ -75,15 +93,32 @@ def greeting(settings: Settings, home: Home, *, port: int) -> list[str]:
     ]
 
 
-def worker_environment(settings: Settings, home: Home) -> Mapping[str, str]:
-    """What workers must find in place before they import anything: thread counts and the folder of shared metrics.
+@contextmanager
+def metrics_folder(settings: Settings, home: Home) -> Iterator[Path]:
+    """The folder where serving processes share their counts, empty, so that no earlier server's are added to these.
 
-    The folder is made anew, so that no count of an earlier server is added to this one's.
+    In the home, where this is its only server; of this server alone where several share the home.
     """
+    if settings.redis_url:
+        with tempfile.TemporaryDirectory(prefix="appshelf-metrics-") as folder:
+            yield Path(folder)
+        return
     metrics = home.root / "metrics"
     shutil.rmtree(metrics, ignore_errors=True)
     metrics.mkdir()
+    yield metrics
+
+
+def worker_environment(settings: Settings, metrics: Path) -> Mapping[str, str]:
+    """What workers must find in place before they import anything: thread counts and the folder of shared metrics."""
     return {METRICS_FOLDER: str(metrics), **dict.fromkeys(THREADS, str(settings.torch_threads))}
+
+
+def job_worker(settings: Settings, environ: Mapping[str, str]) -> Companion | None:
+    """Who does the jobs beside this server, not yet started; None where a fleet has workers of its own."""
+    if settings.redis_url:
+        return None
+    return Companion(JOB_WORKER, {name: value for name, value in environ.items() if name != METRICS_FOLDER})
 
 
 def listen(settings: Settings) -> socket.socket:

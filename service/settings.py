@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.errors import SettingsRefused
 
 PREFIX = "APPSHELF_"
+PATIENT_S = 10.0
 
 Key = Annotated[SecretStr, Field(min_length=1)]
 Count = Annotated[int, Field(ge=1)]
@@ -68,7 +69,7 @@ class Settings(BaseSettings):
     impression_buffer: Count = Field(10_000, description="Impressions that one worker holds back before it drops some.")
     attribution_window_s: Seconds = Field(86_400.0, description="Seconds after an impression in which an event counts.")
     log_keep_days: Seconds = Field(90.0, description="Days that impressions and events are kept.")
-    log_keep_impressions: Count = Field(10_000_000, description="Newest impressions that are kept.")
+    log_keep_impressions: Count = Field(1_000_000, description="Newest impressions that are kept.")
     retrain_schedule: str | None = Field(None, description="When to retrain, in UTC, as cron's five fields: 0 3 * * *.")
     retrain_mode: Literal["incremental", "full"] = Field(
         "incremental", description="Learn from what is new with old rows among it, or from the whole window."
@@ -84,6 +85,15 @@ class Settings(BaseSettings):
         "none", description="What a worker does where nothing is live: nothing, or make, train and promote the demo."
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
+
+    @field_validator("retrain_schedule")
+    @classmethod
+    def _is_cron(cls, text: str | None) -> str | None:
+        if text is not None:
+            from service.jobs.schedule import Schedule  # here, since few have one and huey takes a while to import
+
+            Schedule.parse(text)
+        return text
 
     @model_validator(mode="after")
     def _lease_outlives_polls(self) -> Self:
@@ -120,6 +130,10 @@ class Settings(BaseSettings):
         if name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
             raise SettingsRefused(f"{name} is not a setting; the nearest is {near}, `appshelf config show` lists all")
+
+    def patient(self) -> Self:
+        """The same for a process that no ranking waits for: Redis is given PATIENT_S for each answer."""
+        return self.model_copy(update={"redis_timeout_s": max(self.redis_timeout_s, PATIENT_S)})
 
     def describe(self) -> tuple[SettingRow, ...]:
         """Every setting in the order declared, secrets masked."""

@@ -13,7 +13,7 @@ from model.data.prepare import RESERVED
 from model.data.splits import SPLITS, Shares, by_time
 from model.schema import FeatureSchema
 from service.labels import CLOCK_SKEW_S, JoinCounts, JoinRule, event_frame, join_frames, positive_kinds, shown_frame
-from service.logged import TIME, Reader, is_after, paged, with_times
+from service.logged import TIME, Reader, framed, is_after, with_times
 from service.replaying import Wanted, from_import, from_log
 from service.store.log_ports import EventLog
 from service.store.ports import FeatureStore
@@ -27,20 +27,31 @@ class WindowRefused(DatasetError):
 
 
 @dataclass(frozen=True)
+class Learned:
+    """How far a version knows the service's log, in epoch seconds: trained on up to one time, judged up to another.
+
+    What lies between was held out to stop and to judge it; nothing was learned from that yet.
+    """
+
+    trained: float
+    judged: float
+
+
+@dataclass(frozen=True)
 class WindowPlan:
     """What is to be learned from.
 
-    schema: live's; now, since: epoch seconds, since being the end of what live learned of the log (None: nothing);
-    window_s: seconds after an impression in which an event counts; days: how far the log is read back; replay: old rows
-    in training for each new one there (incremental mode alone); shares: of the new rows, by time; learned: rows that
-    live was trained on; seed: draws the old rows.
+    schema: live's; now: epoch seconds; since: what live learned of the log, None for nothing; window_s: seconds after
+    an impression in which an event counts; days: how far the log is read back; replay: old rows in training for each
+    new one there (incremental mode alone); shares: of the new rows, by time; learned: rows that live was trained on;
+    seed: draws the old rows.
     """
 
     schema: FeatureSchema
     now: float
     window_s: float
     mode: Literal["incremental", "full"] = "incremental"
-    since: float | None = None
+    since: Learned | None = None
     days: float = 30.0
     replay: float = 1.0
     shares: Shares = field(default_factory=lambda: Shares(train=0.7, stop=0.15))
@@ -54,21 +65,24 @@ class WindowPlan:
 
     @property
     def new_since(self) -> float:
-        """What was shown after this is new, in epoch seconds."""
-        return self.begins if self.mode == "full" or self.since is None else max(self.begins, self.since)
+        """What was shown after this is new, in epoch seconds: what was held out from live's training with it."""
+        return self.begins if self.mode == "full" or self.since is None else max(self.begins, self.since.trained)
 
     def rule(self, since: float) -> JoinRule:
         """How what was shown from `since` on is labelled."""
         return JoinRule(positive_kinds(self.schema.log), self.window_s, self.now, since)
 
 
-def learned_until(facts: Mapping[str, Any]) -> float | None:
-    """The end, in epoch seconds, of what a version with these facts in its manifest learned of the service's own log.
+def learned_until(facts: Mapping[str, Any]) -> Learned | None:
+    """How far a version with these facts in its manifest knows the service's own log.
 
     None where it learned from something else, an import say: all of the log is new to it.
     """
     window = facts.get("window") if facts.get("source") == LOG else None
-    return datetime.fromisoformat(window[1]).timestamp() if window else None
+    if window is None:
+        return None
+    trained, judged = (datetime.fromisoformat(at) for at in (facts.get("trained_until") or window[1], window[1]))
+    return Learned(trained.timestamp(), judged.timestamp())
 
 
 def examples_of(
@@ -92,7 +106,7 @@ def examples_of(
     examples = pl.concat([_canonical(part, plan.schema) for part in parts.values()])
     _check_splits(examples)
     sizes = {name: len(part) for name, part in parts.items()} | {"misfits": reader.canon.misfits.total()}
-    return _dataset(examples, _facts(examples, new["at"], sizes), reader=reader, users=users), counts
+    return _dataset(examples, _facts(examples, new, sizes), reader=reader, users=users), counts
 
 
 def notes(facts: Facts, plan: WindowPlan) -> tuple[str, ...]:
@@ -102,8 +116,10 @@ def notes(facts: Facts, plan: WindowPlan) -> tuple[str, ...]:
         said.append(
             f"the window holds {facts.counts['new']} new rows, fewer than the {plan.learned} of live's training"
         )
-    if plan.since is not None and plan.since < plan.begins:
-        said.append(f"live learned up to {_iso(plan.since)}, and the window of {plan.days:g} days begins after that")
+    if plan.since is not None and plan.since.trained < plan.begins:
+        said.append(
+            f"live learned up to {_iso(plan.since.trained)}, and the window of {plan.days:g} days begins after that"
+        )
     if plan.mode == "incremental" and old < plan.replay * (facts.counts["train"] - old) - 1:
         said.append(f"{old} old rows are learned again, fewer than {plan.replay:g} for each new one; there are no more")
     if facts.counts["misfits"]:
@@ -113,16 +129,14 @@ def notes(facts: Facts, plan: WindowPlan) -> tuple[str, ...]:
 
 def _shown(log: EventLog, reader: Reader, plan: WindowPlan) -> tuple[pl.DataFrame, JoinCounts]:
     """Every new row with a label, oldest first, and what became of the rest."""
-    rule = plan.rule(plan.new_since)
-    pages, still_open = [reader.page([])], []
-    for impressions in paged(log.impressions(plan.new_since, plan.now)):
-        fresh = [one for one in impressions if is_after(one.at, plan.new_since)]
-        pages.append(reader.page([one for one in fresh if rule.has_closed(one.at)]))
-        still_open.append(shown_frame(one for one in fresh if not rule.has_closed(one.at)))
-    events = [event_frame(())]
-    events += map(event_frame, paged(log.feedback(plan.new_since - CLOCK_SKEW_S, plan.now + CLOCK_SKEW_S)))
+    first, last = plan.new_since, plan.now
+    closing = max(first, last - plan.window_s + 1.0)  # past this all are open, and only their ids are looked at
+    fresh = (one for one in log.impressions(first, closing) if is_after(one.at, first))
+    pages = [reader.page(()), *framed(fresh, reader.page)]
+    still_open = framed(log.impressions(closing, last), shown_frame)
+    events = [event_frame(()), *framed(log.feedback(first - CLOCK_SKEW_S, last + CLOCK_SKEW_S), event_frame)]
     shown = pl.concat([*(page.shown for page in pages), *still_open], how="diagonal")
-    joined = join_frames(shown, pl.concat(events), rule=rule)
+    joined = join_frames(shown, pl.concat(events), rule=plan.rule(first))
     requests = pl.concat([page.requests for page in pages])
     return with_times(joined.examples).join(requests, on="request_id", how="left", maintain_order="left"), joined.counts
 
@@ -134,7 +148,7 @@ def _wanted(new: pl.DataFrame, plan: WindowPlan) -> Wanted:
 
 
 def _canonical(rows: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:
-    """Rows with every column of the examples of a window, null where they have none; old rows are for training."""
+    """Rows with every column of a window's examples, null where they have none, and for training where not split."""
     first, rest = list(promised(schema)["examples"].items())[:4], list(promised(schema)["examples"].items())[4:]
     optional = {"at": TIME, "request_id": pl.String(), "position": pl.Int32()} | dict(LOGGED)
     columns = dict(first) | optional | dict(rest)
@@ -146,23 +160,31 @@ def _canonical(rows: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:
 
 def _dataset(examples: pl.DataFrame, facts: Facts, *, reader: Reader, users: pl.DataFrame) -> Dataset:
     """The catalogue and the users of now, and after them those that only the examples know."""
-    last = examples.join(users, on="user_id", how="anti").sort("at", maintain_order=True)
     nothing = pl.lit([], dtype=pl.List(pl.String)).alias("installed")
-    gone = last.unique("user_id", keep="last", maintain_order=True).with_columns(nothing).select(users.columns)
+    known = examples.select(*(nothing if name == "installed" else pl.col(name) for name in users.columns), "at")
+    strangers = known.join(users, on="user_id", how="anti").sort("at", maintain_order=True).drop("at")
+    gone = strangers.unique("user_id", keep="last", maintain_order=True)
     apps = pl.concat([reader.apps, reader.revisions.gone().select(reader.apps.columns)])
     revisions = reader.revisions.frame() if len(reader.revisions) else None
     return Dataset(reader.schema, examples, apps, pl.concat([users, gone]), facts, revisions)
 
 
-def _facts(examples: pl.DataFrame, at: pl.Series, sizes: Mapping[str, int]) -> Facts:
-    """at: of the new rows, whose first and last are the data's window."""
+def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int]) -> Facts:
+    """What the examples are; the first and the last of the new rows are the data's window."""
     counts = dict(sizes)
     for name in SPLITS:
-        label = examples.filter(pl.col("split") == name)["label"]
+        label = _labels(examples, name)
         counts |= {name: len(label), f"{name}_positive": int(label.sum())}
-    ordered = at.sort()
-    window = (ordered[0].isoformat(), ordered[-1].isoformat())
-    return Facts(LOG, timed=True, sampling_rate=1.0, negatives="logged", window=window, counts=counts)
+    at, trained = new["at"].sort(), new["at"].filter(new["split"] == "train").sort()
+    return Facts(
+        source=LOG,
+        timed=True,
+        sampling_rate=1.0,
+        negatives="logged",
+        window=(at[0].isoformat(), at[-1].isoformat()),
+        counts=counts,
+        trained_until=trained[-1].isoformat(),
+    )
 
 
 def _check_names(schema: FeatureSchema) -> None:
@@ -178,10 +200,10 @@ def _check(shown: pl.DataFrame, counts: JoinCounts, plan: WindowPlan) -> None:
     """Raise WindowRefused where the new rows cannot be learned from, however they are split."""
     waiting = f"{counts.open} shown apps are still within their window of {plan.window_s:g} s"
     newest = shown["at"].max() if len(shown) else None
-    if plan.since is not None and (newest is None or newest < _time(plan.since)):  # type: ignore[operator]  # of times
+    if plan.since is not None and (newest is None or _is_known(newest, plan)):
         raise WindowRefused(
-            f"nothing is new since live, which learned up to {_iso(plan.since)}: no impression after that has a window "
-            f"that has closed, and {waiting}; retrain when there are some"
+            f"nothing is new since live, whose data ends at {_iso(plan.since.judged)}: no impression after that has a "
+            f"window that has closed, and {waiting}; retrain when there are some"
         )
     if newest is None:
         raise WindowRefused(
@@ -200,15 +222,27 @@ def _check(shown: pl.DataFrame, counts: JoinCounts, plan: WindowPlan) -> None:
         )
 
 
+def _is_known(newest: object, plan: WindowPlan) -> bool:
+    """Whether live was judged on all there is; to learn a whole window again, other than before, it need not be new."""
+    if plan.since is None or not isinstance(newest, datetime):
+        return False
+    end = _time(plan.since.judged)
+    return newest < end if plan.mode == "full" else newest <= end
+
+
 def _check_splits(examples: pl.DataFrame) -> None:
     """Raise WindowRefused unless each split has rows of both classes."""
-    found = {name: examples.filter(pl.col("split") == name)["label"] for name in SPLITS}
+    found = {name: _labels(examples, name) for name in SPLITS}
     if any(labels.n_unique() < 2 for labels in found.values()):
         seen = ", ".join(f"{name} {len(labels)} ({int(labels.sum())} positive)" for name, labels in found.items())
         raise WindowRefused(
             f"the window is too small to split by time, since each part needs positives and negatives: {seen}; "
             "retrain when more has been shown"
         )
+
+
+def _labels(examples: pl.DataFrame, split: str) -> pl.Series:
+    return examples["label"].filter(examples["split"] == split)
 
 
 def _unlabelled(counts: JoinCounts) -> str:

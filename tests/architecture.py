@@ -23,7 +23,8 @@ VAGUE_NAMES = {"utils", "util", "helpers", "helper", "common", "manager", "manag
 LAYERS = [
     {"service.cli", "service.commands", "service.serve", "service.asgi", "service.__main__"},
     {"service.api"},
-    {"service.lifecycle", "service.importing"},
+    {f"service.jobs.{name}" for name in ("asking", "attending", "child", "demo", "desk", "process", "retrain")},
+    {"service.lifecycle", "service.importing", "service.demo"},
     {"service.container"},
     {"service.ranker", "service.rollout", "service.jobs"},
     {"service.registry", "service.bundles", "service.engine", "service.catalogue", "service.store"},

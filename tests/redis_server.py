@@ -49,11 +49,8 @@ class RedisServer:
         """Start it on what its folder holds, and return when it answers. Raises RuntimeError where it does not."""
         require_redis()
         self.folder.mkdir(parents=True, exist_ok=True)
-        words = [word for name, value in self._options.items() for word in (f"--{name}", value)]
-        place = ["--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
-        self._process = subprocess.Popen(
-            [PROGRAM, *place, *words], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=self.folder
-        )
+        command = [PROGRAM, *self._words(), "--port", str(self.port), "--bind", "127.0.0.1", "--dir", str(self.folder)]
+        self._process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         self._await_answer()
 
     def kill(self) -> None:
@@ -76,7 +73,11 @@ class RedisServer:
 
     def client(self) -> "redis.Redis":
         """A plain client for a test to look behind the curtain; the caller closes it."""
-        return redis.Redis(port=self.port, socket_timeout=5.0, decode_responses=True)
+        password = self._options.get("requirepass")
+        return redis.Redis(port=self.port, password=password, socket_timeout=5.0, decode_responses=True)
+
+    def _words(self) -> list[str]:
+        return [word for name, value in self._options.items() for word in (f"--{name}", value)]
 
     def _process_running(self) -> "subprocess.Popen[bytes]":
         if self._process is None:

@@ -37,6 +37,7 @@ class Facts:
     negatives: str  # name of the rule that drew them, "logged" where the log has its own
     window: tuple[str, str] | None  # first and last `at`, ISO 8601 in UTC
     counts: Mapping[str, int]  # rows of each split ("train") and positives among them ("train_positive")
+    trained_until: str | None = None  # of the service's own log: the last `at` in training, before what was held out
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,8 @@ class Dataset:
         now = rows["app_id"].replace_strict(self.apps["app_id"], places, return_dtype=pl.Int64)
         if self.revisions is None or not has_logged(rows):
             return now
-        return (rows["app_revision"] + len(self.apps)).fill_null(now)
+        revised = rows["app_revision"] + len(self.apps)
+        return revised.zip_with(revised.is_not_null(), now)
 
 
 def promised(schema: FeatureSchema) -> dict[str, dict[str, pl.DataType]]:

@@ -48,6 +48,8 @@ def logged(dataset: Dataset, rows: pl.DataFrame, *, max_values: int | None = Non
     if not has_logged(rows):
         return _computed(dataset, rows, max_values)
     absent = [pl.lit(None, LOGGED[name]).alias(name) for name in ("uses", "others") if name not in rows.columns]
+    if not rows["history"].null_count():
+        return _told(dataset, rows.with_columns(absent))
     numbered = rows.with_columns(absent).with_row_index("_row")
     told, untold = numbered.filter(pl.col("history").is_not_null()), numbered.filter(pl.col("history").is_null())
     parts = [_told(dataset, told), _computed(dataset, untold, max_values)]
@@ -63,8 +65,9 @@ def audience_of(dataset: Dataset) -> dict[str, int]:
 
 def _told(dataset: Dataset, rows: pl.DataFrame) -> pl.DataFrame:
     """Rows with a history of their own; uses and others are filled in where the row was not scored with its app."""
-    uses = pl.coalesce(rows["uses"], _own_uses(rows))
-    told = rows.select("history", uses.alias("uses"), "others")
+    told = rows.select("history", "uses", "others")
+    if told["uses"].null_count():
+        told = told.with_columns(pl.col("uses").fill_null(_own_uses(rows)))
     if not told["others"].null_count():
         return told
     others = _others(dataset.facts.timed, rows, _events(dataset), uses=told["uses"].to_numpy())

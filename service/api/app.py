@@ -16,6 +16,8 @@ from service.api.apps import app_routes
 from service.api.bounds import BodyLimit, Bounds, Shedding
 from service.api.envelope import Envelope, Instruments
 from service.api.events import event_routes
+from service.api.jobs import job_routes
+from service.api.lanes import THREADS, Lanes
 from service.api.messages import ProblemMessage
 from service.api.probes import probe_routes
 from service.api.problems import PROBLEM_JSON, Boundary, respond
@@ -25,7 +27,6 @@ from service.container import Container
 from service.keys import Keys, Scope
 
 BODY_WITHIN_S = 30.0  # seconds for a body to arrive, so that slow clients do not gather
-THREADS = 8  # more would only queue for the same cores, and each holds a request's tensors
 
 
 def create_app(container: Container, keys: Keys) -> FastAPI:
@@ -41,6 +42,7 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
         responses={"default": {"model": ProblemMessage, "content": {PROBLEM_JSON: {}}, "description": "A problem"}},
         exception_handlers={HTTPException: respond, RequestValidationError: respond},
     )
+    app.add_middleware(Lanes)
     app.add_middleware(Shedding, limit=settings.max_under_way)
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, within_s=BODY_WITHIN_S)
     app.add_middleware(Boundary)
@@ -69,6 +71,7 @@ def _routers(container: Container) -> list[tuple[APIRouter, Scope | None]]:
         (app_routes(features, engine), Scope.EVENTS),
         (event_routes(container.intake, limit=max_events, metrics=container.metrics), Scope.EVENTS),
         (admin_routes(container, bounds), Scope.ADMIN),
+        (job_routes(container), Scope.ADMIN),
         (probes, None),
     ]
 

@@ -22,6 +22,7 @@ from service.api.access import KeyMissing, KeyRefused
 from service.api.admin_messages import ReportMessage
 from service.api.bounds import BodyTooLarge, BodyTooSlow, Overloaded, TooManyCandidates
 from service.api.event_messages import TooManyEvents
+from service.api.job_messages import place_of
 from service.api.messages import SPELLING
 from service.preparation import DryRunFailed
 
@@ -72,11 +73,16 @@ STATUS: Mapping[type[Exception], Answer] = {
     errors.JudgingBrokeOff: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "judging-broke-off", RETRY_LATER),
     errors.RolloutUnderWay: Answer(HTTPStatus.CONFLICT, "rollout-under-way"),
     errors.RolloutFailed: Answer(HTTPStatus.CONFLICT, "rollout-failed"),
+    errors.UnknownJob: Answer(HTTPStatus.NOT_FOUND, "unknown-job"),
+    errors.JobUnderWay: Answer(HTTPStatus.CONFLICT, "retrain-under-way"),
+    errors.JobEnded: Answer(HTTPStatus.CONFLICT, "job-ended"),
+    errors.RetrainRefused: Answer(HTTPStatus.UNPROCESSABLE_ENTITY, "retrain-refused"),
     BundleError: Answer(HTTPStatus.CONFLICT, "bundle-unusable"),
     DatasetError: Answer(HTTPStatus.CONFLICT, "no-dataset"),
     NotReady: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "not-ready", RETRY_LATER),
     DryRunFailed: Answer(HTTPStatus.CONFLICT, "dry-run-failed"),
     errors.NoLiveVersion: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "no-live-version", RETRY_LATER),
+    errors.BundlesUnavailable: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "bundles-unavailable", RETRY_LATER),
     errors.StoreUnavailable: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", RETRY_LATER),
 }
 
@@ -118,8 +124,15 @@ def describe(error: Exception) -> Problem:
         log.error("a request failed", exc_info=error)
         return Problem(500, "the server failed on this request; its log has the cause under this request_id", "failed")
     refusals = error.refusals if isinstance(error, Refused) else ()
-    members = {"report": ReportMessage.of(error.report).model_dump()} if isinstance(error, errors.GateRefused) else {}
-    return Problem(known.status, str(error), known.name, refusals, known.headers, members)
+    place = place_of(error.job_id) if isinstance(error, errors.JobUnderWay) else {}
+    return Problem(known.status, str(error), known.name, refusals, {**known.headers, **place}, _members(error))
+
+
+def _members(error: Exception) -> Mapping[str, Any]:
+    """What a program may want of an error beside its sentence."""
+    if isinstance(error, errors.GateRefused):
+        return {"report": ReportMessage.of(error.report).model_dump()}
+    return {"job": error.job_id} if isinstance(error, errors.JobUnderWay) else {}
 
 
 async def respond(request: Request, error: Exception) -> Response:

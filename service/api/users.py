@@ -39,8 +39,7 @@ def user_routes(store: FeatureStore, engine: Engine, *, log: EventLog, impressio
     @router.delete("/{user_id:path}", status_code=204)
     def delete_user(user_id: UserId) -> None:
         """Forget the user and everything known of them: features, history, and all that was logged of them."""
-        impressions.forget_user(user_id)
-        logged = log.forget_user(user_id)
+        logged = impressions.forget_user(user_id) + log.forget_user(user_id)
         if not store.delete_user(user_id) and not logged:
             raise NotStored(f"user {user_id!r} is neither stored nor in the log, so there is nothing to forget")
 

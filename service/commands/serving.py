@@ -1,20 +1,12 @@
 """`appshelf serve` and `appshelf demo`: a server on the home, and one that makes its own store first."""
 
 import secrets
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from service.commands.session import Refusal, note_of, opened, settings_of
+from service.commands.session import note_of, opened, settings_of
 from service.commands.terminal import say, training_progress, working
-from service.home import Home
-
-DEMO: dict[str, Any] = {
-    "params": {"dim": 8, "hidden": [128, 64, 32]},
-    "recipe_options": {"alpha": 0.1, "l1": 30.0, "rate": 0.05},
-    "batch_size": 256,
-}
-"""A network of the size of the demo's store; the paper's is for a log hundreds of times as long."""
 
 Host = Annotated[str | None, typer.Option(help="Address to listen on; APPSHELF_HOST unless given.")]
 Port = Annotated[int | None, typer.Option(help="Port to listen on; APPSHELF_PORT unless given.")]
@@ -54,32 +46,16 @@ def set_address(context: typer.Context, *, host: str | None, port: int | None, w
     context.obj.update({name: str(value) for name, value in given.items() if value is not None})
 
 
-def refuse_foreign(home: Home) -> None:
-    """Raise Refusal where the home holds someone's own data, which a demo would write over."""
-    from model.data.dataset import read
-
-    if home.data.exists() and (source := read(home.data).facts.source) != "synthetic":
-        raise Refusal(
-            f"the home {home.root} holds data of {source}; `appshelf train` uses it, a demo needs another home"
-        )
-
-
 def prepare_demo(context: typer.Context) -> None:
     """From nothing to a live version on a synthetic store."""
-    from model.data.synthetic import SyntheticConfig, dataset
-    from model.training import TrainConfig
-    from service.importing import keep
-    from service.lifecycle import promote_version, train_version
+    from service.demo import make_store, train_demo
+    from service.lifecycle import promote_version
 
     with opened(context) as container:
-        refuse_foreign(container.home)
         with working("making a synthetic app store"):
-            made, _ = dataset(SyntheticConfig.demo())
-            keep(made, container.home, container.features)
-        say(f"training on {made.facts.counts['train']} of its impressions")
+            count = make_store(container)
+        say(f"training on {count} of its impressions")
         with training_progress() as progress:
-            version = train_version(
-                container, TrainConfig.model_validate(DEMO), token=secrets.token_hex(3), progress=progress
-            )
+            version = train_demo(container, token=secrets.token_hex(3), progress=progress)
         with working(f"judging {version} against popularity, then promoting it"):
             promote_version(container, version, note=note_of(context, why="demo"))

@@ -30,7 +30,7 @@ def opened(context: typer.Context) -> Iterator["Container"]:
     from service.lifecycle import enter_orphans
 
     with refusals():
-        container = build(settings_of(context))
+        container = build(settings_of(context).patient())
         enter_orphans(container)
         yield container
 

@@ -3,6 +3,8 @@
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +15,7 @@ from rich.table import Table
 if TYPE_CHECKING:
     from model.report import Check
     from model.training import Progress as Step
+    from service.store.job_ports import Job
 
 WIDTH_OF_A_FILE = 300
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
@@ -80,5 +83,52 @@ def _say_epoch(step: "Step") -> None:
 
 
 def _state(step: "Step") -> str:
+    if step.epoch == 0:
+        return f"log loss {step.loss:.4f}, auc {step.auc or 0.0:.4f} as it stands before the first step"
     before = "" if step.auc is None else f", auc of the epoch before {step.auc:.4f}"
     return f"loss {step.loss:.4f}{before}"
+
+
+@contextmanager
+def following() -> "Iterator[Callable[[Job], None]]":
+    """Where a job that somebody else does is told: its lines, and the step it is at, beside a spinner on a terminal."""
+    console, told = Console(stderr=True, markup=False, highlight=False), Told()
+    if not console.is_terminal:
+        yield lambda job: told.tell(job, say)
+        return
+    with console.status("") as status:
+
+        def show(job: "Job") -> None:
+            status.update(f"{job.state}{at_step(job)}")
+            told.tell(replace(job, progress={}), console.print)
+
+        yield show
+
+
+class Told:
+    """What has been told of a job already."""
+
+    def __init__(self) -> None:
+        self._lines = 0
+        self._step: object = None
+
+    def tell(self, job: "Job", print_line: Callable[[str], object]) -> None:
+        """Print the lines that are new, and the step where it is another one."""
+        for line in job.lines[self._lines :]:
+            print_line(line.text)
+        self._lines = len(job.lines)
+        if (step := job.progress.get("step")) not in (None, self._step):
+            self._step = step
+            print_line(f"{step} ...")
+
+
+def at_step(job: "Job") -> str:
+    """`, train, epoch 2/30`, or nothing before the first step."""
+    progress = job.progress
+    epoch = f", epoch {progress['epoch']}/{progress['epochs']}" if "epoch" in progress else ""
+    return f", {progress['step']}{epoch}" if "step" in progress else ""
+
+
+def moment(epoch_s: float) -> str:
+    """A time for a person, in UTC."""
+    return datetime.fromtimestamp(epoch_s, UTC).strftime("%Y-%m-%d %H:%M:%S")

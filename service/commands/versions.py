@@ -1,68 +1,19 @@
-"""`appshelf train`, `gate`, `promote`, `rollback` and `versions`: a version's life, a verb a step."""
+"""`appshelf gate`, `promote`, `rollback` and `versions`: a trained version's life, a verb a step."""
 
 import json
-import secrets
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from service.commands.session import Refusal, note_of, opened
-from service.commands.terminal import AsJson, print_checks, print_json, print_table, say, training_progress, working
+from service.commands.session import note_of, opened
+from service.commands.terminal import AsJson, print_checks, print_json, print_table, working
 
 if TYPE_CHECKING:
-    from model.training import TrainConfig
     from service.rollout import RolloutResult
     from service.store.ports import VersionEntry
 
 Version = Annotated[str, typer.Argument(help="A version as `appshelf versions` lists it.")]
 Reason = Annotated[str, typer.Option(help="Why; kept in the history.")]
-
-
-def train(
-    context: typer.Context,
-    *,
-    arch: Annotated[str | None, typer.Option(help="Architecture of the network.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="How it is trained: paper or adam.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs; it stops early.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed; the same one trains the same network.")] = None,
-    config: Annotated[Path | None, typer.Option(help="YAML file of the same and more; options go before it.")] = None,
-    as_json: AsJson = False,
-) -> None:
-    """Train a network on the imported data and print its version, a challenger until the gate has judged it."""
-    from service.lifecycle import train_version
-
-    options = {"architecture": arch, "recipe": recipe, "epochs": epochs, "seed": seed}
-    given = {name: value for name, value in options.items() if value is not None}
-    with opened(context) as container, training_progress() as progress:
-        asked = train_config(config, given)
-        version = train_version(container, asked, token=secrets.token_hex(3), progress=progress)
-        entry = container.registry.get(version)
-    if as_json:
-        print_json(described(entry))
-    else:
-        say(", ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))
-        typer.echo(version)
-
-
-def train_config(file: Path | None, given: dict[str, Any]) -> "TrainConfig":
-    """The training's configuration: what is given on the command line, over the file, over the defaults."""
-    import yaml
-    from pydantic import ValidationError
-
-    from model.training import TrainConfig
-
-    try:
-        read = yaml.safe_load(file.read_text(encoding="utf-8")) if file else {}
-        return TrainConfig.model_validate({**(read or {}), **given})
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        raise Refusal(f"{file} is not a YAML file of training options: {error}") from error
-    except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Refusal(
-            f"training option {place}: {first['msg']}; there are {', '.join(TrainConfig.model_fields)}"
-        ) from error
 
 
 def gate(context: typer.Context, version: Version, *, as_json: AsJson = False) -> None:

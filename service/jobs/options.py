@@ -11,18 +11,18 @@ from service.settings import Settings
 
 
 class RetrainOptions(BaseModel):
-    """A retrain's options; None leaves it to the settings. As a job keeps them, and as a request body gives them.
+    """A retrain's options, as its job keeps them.
 
     start_from: the version to learn on from, None for live; scratch: learn from nothing, over the whole window;
     compact: drop the rows of values gone cold; promote: take it live where the gate passes it.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_by_name=True, validate_by_alias=True)
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
-    mode: Literal["incremental", "full"] | None = None
-    window_days: float | None = Field(None, gt=0, allow_inf_nan=False)
-    replay: float | None = Field(None, ge=0, allow_inf_nan=False)
-    start_from: str | None = Field(None, alias="from", pattern=f"^{VERSION.pattern}$")
+    mode: Literal["incremental", "full"]
+    window_days: float = Field(gt=0, allow_inf_nan=False)
+    replay: float = Field(ge=0, allow_inf_nan=False)
+    start_from: str | None = Field(None, pattern=f"^{VERSION.pattern}$")
     scratch: bool = False
     compact: bool = False
     reset_optimizer: bool = False
@@ -39,18 +39,25 @@ class RetrainOptions(BaseModel):
         return self
 
     @classmethod
-    def parse(cls, given: Mapping[str, Any]) -> Self:
-        """The options of plain values. Raises RetrainRefused naming the first that is not allowed."""
+    def of(cls, given: Mapping[str, Any], settings: Settings) -> Self:
+        """The options of plain values; what is None or left out is as the settings have it. Raises RetrainRefused."""
+        defaults = {
+            "mode": "full" if given.get("scratch") else settings.retrain_mode,
+            "window_days": settings.retrain_window_days,
+            "replay": settings.retrain_replay,
+        }
+        return cls.parse({**defaults, **{name: value for name, value in given.items() if value is not None}})
+
+    @classmethod
+    def parse(cls, kept: Mapping[str, Any]) -> Self:
+        """Undo `as_json`. Raises RetrainRefused naming the first value that is not allowed."""
         try:
-            return cls.model_validate(given)
+            return cls.model_validate(kept)
         except ValidationError as error:
             first = error.errors()[0]
             place = ".".join(map(str, first["loc"])) or "options"
             raise RetrainRefused(f"retrain {place}: {first['msg'].removeprefix('Value error, ')}") from error
 
-    def settled(self, settings: Settings) -> Self:
-        """The same with what was left open taken from the settings."""
-        mode = "full" if self.scratch else self.mode or settings.retrain_mode
-        window_days = self.window_days or settings.retrain_window_days
-        replay = settings.retrain_replay if self.replay is None else self.replay
-        return self.model_copy(update={"mode": mode, "window_days": window_days, "replay": replay})
+    def as_json(self) -> dict[str, Any]:
+        """The options as a job keeps them."""
+        return self.model_dump(mode="json")

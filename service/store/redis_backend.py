@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable
 
+from service.breaker import Breaker
 from service.store.backend import Backend
 from service.store.redis_client import RedisLink
 from service.store.redis_features import RedisFeatureStore
@@ -24,7 +25,7 @@ def open_redis(url: str, *, clock: Callable[[], float], timeout_s: float, prefix
     what every key begins with. For any number of threads. Raises SettingsRefused for a URL that is none.
     """
     quick = RedisLink(url, timeout_s=timeout_s)
-    patient = RedisLink(url, timeout_s=max(timeout_s, PATIENT_TIMEOUT_S))
+    patient = RedisLink(url, timeout_s=max(timeout_s, PATIENT_TIMEOUT_S), breaker=Breaker(time.monotonic))
     keys = Keys(prefix)
     news = News(quick, keys.news, pause=time.sleep, clock=time.monotonic)
     return Backend(

@@ -5,11 +5,13 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from hashlib import sha1
+from itertools import islice
 from threading import Lock
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
 
+from service.breaker import Breaker, Turn
 from service.errors import StoreUnavailable
 from service.store.redis_url import Client, client_of, public_name
 
@@ -30,15 +32,31 @@ class Script:
         return sha1(self.text.encode(), usedforsecurity=False).hexdigest()
 
 
+PAGE = 1_000
+LONGEST = 4_000
+"""Words of a command that a script can still put together."""
+
+TOGETHER = Script("""
+local answers, n = {}, 1
+while n < #ARGV do
+    answers[#answers + 1] = redis.call(unpack(ARGV, n + 1, n + ARGV[n]))
+    n = n + ARGV[n] + 1
+end
+return answers
+""")
+
+
 class RedisLink:
     """A way to one Redis, for any number of threads; answers are bytes, as RESP 2 has them.
 
     name: its URL without a password. Nothing is connected before it is asked. Every method raises StoreUnavailable
-    where Redis is away, too slow, loading, full, or has no such command.
+    where Redis is away, too slow, loading, full, or has no such command. breaker: leaves a Redis that did not answer
+    alone for a moment, so that of many who would wait for the timeout only some do.
     """
 
-    def __init__(self, url: str, *, timeout_s: float) -> None:
+    def __init__(self, url: str, *, timeout_s: float, breaker: Breaker | None = None) -> None:
         self.name = public_name(url)
+        self._breaker = breaker
         self._make = client_of(url, timeout_s)
         self._made: Client | None = None
         self._making = Lock()
@@ -48,7 +66,7 @@ class RedisLink:
         with self.reaching() as client:
             return client.execute_command(*command)
 
-    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument] = ()) -> Any:  # noqa: ANN401
+    def run(self, script: Script, keys: Sequence[str], arguments: Sequence[Argument]) -> Any:  # noqa: ANN401
         """What a script answers; one round trip once the server has run it before."""
         with self.reaching() as client:
             try:
@@ -57,25 +75,55 @@ class RedisLink:
                 return client.execute_command("EVAL", script.text, len(keys), *keys, *arguments)
 
     def together(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands whose keys lie in one slot: one round trip, all carried out or none."""
-        return self._pipeline(commands, transaction=True)
+        """The answers to commands on keys of one slot, each named first: one round trip, all carried out or none.
 
-    def each(self, commands: Sequence[Command]) -> list[Any]:
-        """The answers to commands on any keys: one round trip, all or none; on a cluster, each one by itself."""
-        return self._pipeline(commands, transaction=not self.clustered)
+        A full Redis reads and removes this way, which it does not within MULTI. No command has over LONGEST words.
+        """
+        keys = [str(command[1]) for command in commands]
+        words = [word for command in commands for word in (len(command), *command)]
+        answers: list[Any] = self.run(TOGETHER, keys, words) if commands else []
+        return answers
+
+    def each(self, commands: Sequence[Command], *, whole: bool = False) -> list[Any]:
+        """The answers to commands on any keys, in one round trip to each server.
+
+        whole: all are carried out or none, where there is one server; on a cluster each stands for itself.
+        """
+        if not commands:
+            return []
+        transaction = whole and not self.clustered
+        with self.reaching() as client, client.pipeline(transaction=transaction) as pipeline:
+            for command in commands:
+                pipeline.execute_command(*command)
+            answers: list[Any] = pipeline.execute()
+            return answers
 
     def keys(self, prefix: str) -> Iterator[bytes]:
         """Every key with this prefix, in no order; seldom one twice. Looks through all keys, some at a time."""
         with self.reaching() as client:
-            yield from client.scan_iter(match=f"{_plain(prefix)}*", count=1_000)
+            found = client.scan_iter(match=f"{_plain(prefix)}*", count=PAGE)
+        while True:
+            with self.reaching():  # not while the caller works with them
+                page = list(islice(found, PAGE))
+            if not page:
+                return
+            yield from page
 
     @contextmanager
     def reaching(self) -> Iterator[Any]:
         """The client itself, for what is not a command."""
+        turn = self._breaker.enter() if self._breaker else Turn.SHARED
+        if turn is None:
+            raise StoreUnavailable(self.name, "it did not answer a moment ago, and is asked again in another")
+        answered = True
         try:
             yield self._client()
         except (RedisError, RedisClusterException, OSError) as error:
-            raise StoreUnavailable(self.name, str(error) or type(error).__name__) from error
+            answered = isinstance(error, ResponseError)  # a refusal, as of a write by a full Redis, comes at once
+            raise StoreUnavailable(self.name, _reason(error)) from error
+        finally:
+            if self._breaker:
+                self._breaker.leave(turn, answered=answered)
 
     @cached_property
     def clustered(self) -> bool:
@@ -87,15 +135,6 @@ class RedisLink:
         if self._made is not None:
             self._made.close()
 
-    def _pipeline(self, commands: Sequence[Command], *, transaction: bool) -> list[Any]:
-        if not commands:
-            return []
-        with self.reaching() as client, client.pipeline(transaction=transaction) as pipeline:
-            for command in commands:
-                pipeline.execute_command(*command)
-            answers: list[Any] = pipeline.execute()
-            return answers
-
     def _client(self) -> Client:
         """The client; that of a cluster is made when somebody first reaches it."""
         if self._made is None:
@@ -103,6 +142,12 @@ class RedisLink:
                 if self._made is None:
                     self._made = self._make()
         return self._made
+
+
+def _reason(error: Exception) -> str:
+    """What an error says, without the command that redis-py puts before it, with values, or the clients behind it."""
+    told = str(error).rpartition(" of pipeline caused error: ")[2].partition(" : <redis.")[0]
+    return told or type(error).__name__
 
 
 def _plain(prefix: str) -> str:

@@ -45,7 +45,7 @@ class RedisFeatureStore:
 
     def put_users(self, records: Iterable[UserRecord]) -> None:
         """Insert or replace users in one transaction."""
-        self._patient.each([self._put(user) for user in records])
+        self._patient.each([self._put(user) for user in records], whole=True)
 
     def get_user(self, user_id: str) -> UserRecord | None:
         """The user, None where there is none; one command."""

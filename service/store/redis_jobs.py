@@ -11,6 +11,8 @@ from service.store.job_ports import LINES_KEPT, Job, JobLine, JobState
 from service.store.redis_client import Argument, RedisLink, Row, Script
 from service.store.redis_layout import Keys
 
+FIELDS = tuple(one.name for one in fields(Job) if one.name not in ("id", "lines"))
+
 # Fields are JSON, so that a text has its quotes.
 OPEN = f"""(state == '"{JobState.QUEUED}"' or state == '"{JobState.RUNNING}"')"""
 
@@ -31,7 +33,7 @@ local state = redis.call('HGET', KEYS[1], 'state')
 if not {OPEN} then return {{}} end
 redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 redis.call('HSET', KEYS[1], 'state', '"{JobState.RUNNING}"', 'began_at', ARGV[1])
-return redis.call('HGETALL', KEYS[1])
+return redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
 """)
 
 SET_WHERE_KNOWN = Script("""
@@ -90,21 +92,20 @@ class RedisJobStore:
     def get(self, job_id: str) -> Job | None:
         """The job with its lines, None where there is none."""
         job, lines = self._keys(job_id)
-        row, said = self._link.together([("HGETALL", job), ("LRANGE", lines, 0, -1)])
-        return _job(job_id, row, said) if row else None
+        row, said = self._link.together([("HMGET", job, *FIELDS), ("LRANGE", lines, 0, -1)])
+        return _job(job_id, row, lines=said)
 
     def all(self, *, limit: int) -> tuple[Job, ...]:
         """The newest `limit` jobs, newest first, without their lines."""
         if limit < 1:
             return ()
         ids = [job_id.decode() for job_id in self._link.ask("ZREVRANGE", self._queued, 0, limit - 1)]
-        found = self._link.together([("HGETALL", self._jobs + job_id) for job_id in ids])
-        return tuple(_job(job_id, row) for job_id, row in zip(ids, found, strict=True) if row)
+        rows = self._link.together([("HMGET", self._jobs + job_id, *FIELDS) for job_id in ids])
+        return tuple(filter(None, map(_job, ids, rows)))
 
     def begin(self, job_id: str, *, at: float) -> Job | None:
         """Count one more attempt and set it running; None where it is unknown or has ended."""
-        row: Sequence[bytes] = self._link.run(BEGIN, [self._jobs + job_id], [repr(at)])
-        return _job(job_id, dict(zip(row[::2], row[1::2], strict=True))) if row else None
+        return _job(job_id, self._link.run(BEGIN, [self._jobs + job_id], [repr(at), *FIELDS]))
 
     def report(self, job_id: str, progress: Mapping[str, Any]) -> None:
         """Replace the progress of a job."""
@@ -116,7 +117,7 @@ class RedisJobStore:
 
     def end(self, job_id: str, state: JobState, *, at: float, result: Mapping[str, Any]) -> bool:
         """End a job that has not ended; False where it has."""
-        asked = [job_id, msgspec.json.encode(state), repr(at), msgspec.json.encode(result)]
+        asked: Row = (job_id, msgspec.json.encode(state), repr(at), msgspec.json.encode(result))
         return bool(self._link.run(END, [self._jobs + job_id, self._ended], asked))
 
     def ask_cancel(self, job_id: str) -> bool:
@@ -126,11 +127,7 @@ class RedisJobStore:
     def forget(self, *, before: float) -> int:
         """Remove jobs that ended before this, and their lines; how many."""
         ids = [one.decode() for one in self._link.ask("ZRANGEBYSCORE", self._ended, "-inf", f"({before!r}")]
-        if not ids:
-            return 0
-        keys = chain(*(self._keys(job_id) for job_id in ids))
-        commands = [("ZREM", self._ended, *ids), ("ZREM", self._queued, *ids), ("DEL", *keys)]
-        return int(self._link.together(commands)[0])
+        return sum(self._forget(job_id) for job_id in ids)
 
     def take_lease(self, name: str, holder: str, *, now: float, until: float) -> bool:
         """Take or renew the lease; False where another holds it and it is not over at `now`."""
@@ -145,18 +142,26 @@ class RedisJobStore:
         holder, until = self._link.ask("HMGET", self._leases + name, "holder", "until")
         return holder.decode() if holder is not None and float(until) > now else None
 
+    def _forget(self, job_id: str) -> int:
+        removals = [("ZREM", self._ended, job_id), ("ZREM", self._queued, job_id)]
+        gone, *_ = self._link.together([*removals, *(("DEL", key) for key in self._keys(job_id))])
+        return int(gone)
+
     def _keys(self, job_id: str) -> list[str]:
         return [self._jobs + job_id, self._lines + job_id]
 
 
 def _fields(job: Job) -> dict[str, bytes]:
-    """Each field of a job as JSON but its id and its lines, those that are None left out."""
-    values = {one.name: getattr(job, one.name) for one in fields(job) if one.name not in ("id", "lines")}
+    """FIELDS of a job as JSON, those that are None left out."""
+    values = {name: getattr(job, name) for name in FIELDS}
     return {name: msgspec.json.encode(value) for name, value in values.items() if value is not None}
 
 
-def _job(job_id: str, row: Mapping[bytes, bytes], lines: Iterable[bytes] = ()) -> Job:
-    """The job whose fields these are; together they make one JSON object."""
-    named = {b"id": msgspec.json.encode(job_id), **row, b"lines": b"[" + b",".join(lines) + b"]"}
-    members = b",".join(b'"' + name + b'":' + value for name, value in named.items())
-    return msgspec.json.decode(b"{" + members + b"}", type=Job)
+def _job(job_id: str, row: Sequence[bytes | None], *, lines: Iterable[bytes] = ()) -> Job | None:
+    """The job of which these are FIELDS, None where it has none; together they make one JSON object."""
+    members = {name: value for name, value in zip(FIELDS, row, strict=False) if value is not None}
+    if not members:
+        return None
+    members |= {"id": msgspec.json.encode(job_id), "lines": b"[" + b",".join(lines) + b"]"}
+    joined = b",".join(b'"%b":%b' % (name.encode(), value) for name, value in members.items())
+    return msgspec.json.decode(b"{" + joined + b"}", type=Job)

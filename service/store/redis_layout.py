@@ -8,6 +8,7 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:{apps}:changed                zset    app id by the sequence of its last change; one not in rows is deleted
     appshelf:{apps}:sequence               number  the last sequence given out
     appshelf:{apps}:origin                 text    when the first was, which names the numbering
+    appshelf:{apps}:origin                 text    when the sequence began to count, which tells it from another's
     appshelf:{registry}:versions           hash    version -> entry
     appshelf:{registry}:live               text    the live version
     appshelf:{registry}:history            list    moves, oldest first
@@ -15,7 +16,7 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:{rollout}:last                number  the last rollout's id
     appshelf:{rollout}:current             hash    id, version, deadline of the one under way
     appshelf:{rollout}:votes:<rollout id>  hash    process -> vote; gone a day after the last one
-    appshelf:{log}:impressions             hash    request id -> impression
+    appshelf:{log}:impressions             hash    request id -> impression, its JSON compressed by zlib
     appshelf:{log}:impressions:at          zset    request id by epoch seconds
     appshelf:{log}:displayed               hash    request id -> [at, user id, [app ids]]
     appshelf:{log}:feedback                hash    event id -> 32 letters of digest, then the event
@@ -29,6 +30,7 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:{jobs}:queued                 zset    job id by queued_at
     appshelf:{jobs}:ended                  zset    ended job id by ended_at
     appshelf:{jobs}:lease:<name>           hash    holder, until
+    appshelf:queue                         list    messages of the job queue, which are its own (service.jobs.broker)
     appshelf:news                          pub/sub channel: something that serving processes look for has changed
 """
 

@@ -1,5 +1,6 @@
 """Impressions and feedback on Redis."""
 
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import chain, takewhile
 
@@ -14,6 +15,9 @@ from service.store.redis_log_scripts import CLAIM, DIGEST_LENGTH, FORGET_CONSUME
 PAGE = 500
 TRIMMED_AT_ONCE = 1_000
 """Rows a transaction: few enough that whoever asks meanwhile gets a turn between two."""
+
+FASTEST = 1
+"""zlib's level for impressions, which repeat their fields' names: a third of the memory for 40 microseconds."""
 
 CONSUMERS_KEPT_MS = 86_400_000
 TAKEN = (Taken.NEW, Taken.SAME, Taken.OTHER)
@@ -71,7 +75,7 @@ class RedisEventLog:
 
     def impressions(self, since: float, until: float) -> Iterator[Impression]:
         """The impressions with since <= at < until, oldest first."""
-        return map(self._impression, self._rows("impressions", since, until))
+        return (self._impression(zlib.decompress(row)) for row in self._rows("impressions", since, until))
 
     def feedback(self, since: float, until: float) -> Iterator[Feedback]:
         """The events with since <= at < until, in order of `at`, ties by id."""
@@ -103,7 +107,7 @@ class RedisEventLog:
 
     def _impression_row(self, one: Impression) -> Row:
         told = (one.at, one.user_id, [item.app_id for item in one.items])
-        return one.request_id, self._encode(one), self._encode(told), repr(one.at)
+        return one.request_id, zlib.compress(self._encode(one), FASTEST), self._encode(told), repr(one.at)
 
     def _event_row(self, one: Feedback) -> Row:
         return one.id, one.digest.encode() + self._encode(one), repr(one.at)

@@ -9,6 +9,9 @@ from service.store.redis_client import Command, RedisLink
 from service.store.redis_layout import Keys
 from service.store.redis_log_scripts import DIGEST_LENGTH, GROUP
 
+PART = 1_000
+"""Ids that one command names."""
+
 
 class LogRemoval:
     """Removes impressions by request id and events by event id, all that are asked for at once or none."""
@@ -21,11 +24,11 @@ class LogRemoval:
 
     def remove(self, *, request_ids: Sequence[str] = (), event_ids: Sequence[str] = ()) -> int:
         """Remove these rows, those that are there; how many were."""
-        impressions = [*self._impressions(request_ids)] if request_ids else []
-        feedback = [*self._feedback(event_ids)] if event_ids else []
-        answers: list[int] = self._link.together(impressions + feedback)
-        firsts = answers[:1] + answers[len(impressions) :][:1] if impressions and feedback else answers[:1]
-        return sum(firsts)  # the first command of each takes the rows themselves
+        commands = [command for ids in _parts(request_ids) for command in self._impressions(ids)]
+        commands += [command for ids in _parts(event_ids) for command in self._feedback(ids)]
+        rows = self._key("impressions"), self._key("feedback")
+        answers: list[int] = self._link.together(commands)
+        return sum(gone for command, gone in zip(commands, answers, strict=True) if command[1] in rows)
 
     def of_user(self, user_id: str) -> int:
         """Remove a user's impressions, the events that name one of those, and the events that name the user."""
@@ -61,3 +64,7 @@ class LogRemoval:
             yield "SREM", self._key(f"user:{event.user_id}"), f"e{event.id}"
         if event.request_id is not None:
             yield "SREM", self._key(f"request:{event.request_id}"), event.id
+
+
+def _parts(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    return (ids[first : first + PART] for first in range(0, len(ids), PART))

@@ -59,7 +59,7 @@ class RedisRegistryIndex:
             seen, live = self._seen(entry.version)
             if seen:
                 raise VersionExists(entry.version)
-            if self._make([Move(b"", entry, None, note)], live):
+            if self._make([*self._retired(live, entry, note), Move(b"", entry, None, note)], live):
                 return
 
     def get(self, version: str) -> VersionEntry | None:
@@ -81,8 +81,7 @@ class RedisRegistryIndex:
             entry = self._entry(seen)
             check_transition(version, entry.state, to, force=note.force)
             moved = replace(entry, state=to, report=entry.report if report is None else report)
-            retired = self._retired(live, Note(note.who, f"{version} took its place")) if to is State.LIVE else []
-            if self._make([*retired, Move(seen, moved, entry.state, note)], live):
+            if self._make([*self._retired(live, moved, note), Move(seen, moved, entry.state, note)], live):
                 return
 
     def live(self) -> str | None:
@@ -99,12 +98,13 @@ class RedisRegistryIndex:
         entry, live = self._link.together([("HGET", self._versions, version), ("GET", self._live)])
         return entry or b"", (live or b"").decode()
 
-    def _retired(self, live: str, note: Note) -> list[Move]:
-        """What becomes of the live version when another takes its place; nothing before the first."""
-        if not live:
+    def _retired(self, live: str, following: VersionEntry, note: Note) -> list[Move]:
+        """What becomes of the live version, if there is one, when another goes live."""
+        if not live or following.state is not State.LIVE:
             return []
         seen = self._link.ask("HGET", self._versions, live)
-        return [Move(seen, replace(self._entry(seen), state=State.RETIRED), State.LIVE, note)]
+        retired = replace(self._entry(seen), state=State.RETIRED)
+        return [Move(seen, retired, State.LIVE, Note(note.who, f"{following.version} took its place"))]
 
     def _make(self, moves: Sequence[Move], live: str) -> bool:
         """Make the moves while the live pointer is `live`; False where anything was changed meanwhile."""

@@ -106,7 +106,7 @@ class SqliteFeatureStore:
             (sequence,),
         )
         return AppChanges(
-            sequence=rows[-1][0] if rows else sequence,
+            sequence=rows[-1][0] if rows else min(sequence, self._newest()),
             put=tuple(self._app(row[2:]) for row in rows if not row[1]),
             deleted=tuple(row[2] for row in rows if row[1]),
         )
@@ -114,6 +114,10 @@ class SqliteFeatureStore:
     def ping(self) -> None:
         """Read from the file."""
         self._database.row("SELECT id FROM users LIMIT 1")
+
+    def _newest(self) -> int:
+        row = self._database.row(LAST_SEQUENCE)
+        return int(row[0]) if row else 0
 
     def _history_of(self, connection: sqlite3.Connection, user_id: str) -> dict[str, int]:
         row = connection.execute(GET_HISTORY, (user_id,)).fetchone()

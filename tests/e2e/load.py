@@ -18,13 +18,14 @@ CLIENTS = 4
 
 @dataclass(frozen=True)
 class Asked:
-    """One request: its path, when it began and ended (monotonic), its status and the version that answered."""
+    """One request: its path, when it began and ended (monotonic), its status, who answered, what was missing."""
 
     path: str
     began: float
     ended: float
     status: int
     version: str | None
+    degraded: tuple[str, ...] = ()
 
 
 @dataclass
@@ -69,5 +70,6 @@ def _ask(server: Server, load: Load, work: tuple[Mapping[str, Any], Event]) -> N
 def _one(client: httpx.Client, path: str, body: Mapping[str, Any] | None) -> Asked:
     began = time.monotonic()
     response = client.post(path, json=body) if body else client.get(path)
-    version = response.json().get("version") if body else None
-    return Asked(path, began, time.monotonic(), response.status_code, version)
+    answer = response.json() if body else {}
+    missing = tuple(answer.get("degraded", ()))
+    return Asked(path, began, time.monotonic(), response.status_code, answer.get("version"), missing)

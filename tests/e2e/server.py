@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -47,11 +47,11 @@ class Server:
 
 
 @contextmanager
-def running(home: Path, *, workers: int = 1) -> Iterator[Server]:
-    """A server on this home, ready."""
+def running(home: Path, *, workers: int = 1, settings: Mapping[str, str] | None = None) -> Iterator[Server]:
+    """A server on this home, ready; settings: further variables, such as {"APPSHELF_REDIS_URL": ...}."""
     output = home.parent / f"{home.name}.{time.monotonic_ns()}.log"
     with output.open("wb") as log:
-        process = start(home, log=log.fileno(), workers=workers)
+        process = start(home, log=log.fileno(), workers=workers, settings=settings)
     try:
         yield Server(home, process, _address(process, output), output)
     finally:
@@ -60,10 +60,13 @@ def running(home: Path, *, workers: int = 1) -> Iterator[Server]:
             process.wait(END_S)
 
 
-def start(home: Path, *, log: int, workers: int = 1) -> subprocess.Popen[bytes]:
+def start(
+    home: Path, *, log: int, workers: int = 1, settings: Mapping[str, str] | None = None
+) -> subprocess.Popen[bytes]:
     """`appshelf serve` on any free port."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("APPSHELF_")}
     environment |= {"APPSHELF_HOME": str(home), "APPSHELF_ADMIN_KEY": ADMIN_KEY, "PYTHONPATH": str(ROOT)}
+    environment |= settings or {}
     command = [*APPSHELF, "serve", "--port", "0", "--workers", str(workers)]
     return subprocess.Popen(command, env=environment, stdout=log, stderr=subprocess.STDOUT)
 

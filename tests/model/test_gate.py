@@ -10,8 +10,9 @@ from msgspec import DecodeError
 from pydantic import ValidationError
 
 from model.bundle import Bundle
-from model.data.dataset import Dataset
+from model.data.dataset import HISTORY, LOGGED, Dataset
 from model.data.examples import rows_of
+from model.data.history import history_of
 from model.gate import Check, GateReport, Limits, judge
 from model.holdout import groups, popularity, predicted, shelves, slices
 from model.metrics import auc
@@ -150,6 +151,18 @@ def test_a_shelf_is_the_available_catalogue_for_one_held_out_row(dataset: Datase
     shelf = shelves(fewer, rows, seed=0)
     assert shelf.group_by("_shelf").len()["len"].to_list() == [APP_COUNT - 1] * SHELF
     assert "com.app0" not in shelf["app_id"]
+
+
+def test_a_shelf_keeps_its_users_logged_history_and_nothing_that_was_logged_of_an_app(dataset: Dataset) -> None:
+    had = pl.lit([{"app_id": "com.app1", "count": 3}], dtype=HISTORY).alias("history")
+    of_an_app = [pl.lit(9, LOGGED[name]).alias(name) for name in ("uses", "others", "app_revision")]
+    rows = rows_of(dataset, "gate").head(SHELF).with_columns(had, *of_an_app)
+    shelf = shelves(dataset, rows, seed=0)
+    known = history_of(dataset, shelf, max_values=5)
+    assert dict(zip(shelf["app_id"], known.uses, strict=True))["com.app1"] == 3
+    assert known.uses.sum() == 3 * SHELF
+    assert known.installed.to_list() == [["com.app1"]] * len(shelf)
+    assert not set(shelf.columns) & {"uses", "others", "app_revision"}
 
 
 def test_a_report_reads_back_as_it_was_written() -> None:

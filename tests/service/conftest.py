@@ -1,4 +1,4 @@
-"""The store front, furnished once a session and copied for each test."""
+"""The store front, furnished once a session and copied for each test, and the Redis servers of a session."""
 
 import shutil
 from collections.abc import Iterator
@@ -8,6 +8,8 @@ import pytest
 import torch
 
 from service.container import Container, build
+from tests.redis_fleet import cluster_url, redis_cluster, redis_sentinel, sentinel_url
+from tests.redis_server import redis_server
 from tests.service.store_front import furnish, settings
 from tests.service.wire import Client, serving
 
@@ -49,3 +51,21 @@ def empty(tmp_path: Path) -> Iterator[Client]:
     """A client of a home in which nothing was ever trained."""
     with serving(build(settings(tmp_path / "empty"))) as client:
         yield client
+
+
+@pytest.fixture(scope="session")
+def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_server(tmp_path_factory.mktemp("redis")) as server:
+        yield server.url
+
+
+@pytest.fixture(scope="session")
+def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_cluster(tmp_path_factory.mktemp("redis-cluster")) as nodes:
+        yield cluster_url(nodes)
+
+
+@pytest.fixture(scope="session")
+def redis_sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    with redis_sentinel(tmp_path_factory.mktemp("redis-sentinel")) as (_, sentinel):
+        yield sentinel_url(sentinel)

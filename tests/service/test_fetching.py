@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from service.breaker import Breaker
 from service.errors import StoreUnavailable
-from service.fetching import FEATURE_STORE, LOCAL_COPY, Breaker, Copies, Fetched, Turn, UserFetcher
+from service.fetching import FEATURE_STORE, LOCAL_COPY, Copies, Fetched, UserFetcher
 from service.store.ports import UserRecord
 from tests.service.clock import Clock
 
@@ -167,44 +168,6 @@ def test_of_many_at_once_one_asks_a_store_that_failed(fetch: UserFetcher, store:
     assert done == [Fetched(None, (FEATURE_STORE, LOCAL_COPY))] * 8
 
 
-def test_requests_that_fail_together_make_the_pause_no_longer(clock: Clock) -> None:
-    breaker = Breaker(clock, first_s=FIRST_S, longest_s=LONGEST_S)
-    turns = [breaker.enter() for _ in range(8)]
-    news = [breaker.leave(turn, answered=False) for turn in turns if turn]
-    clock.advance(FIRST_S)
-    assert turns == [Turn.SHARED] * 8
-    assert news == [True] + [False] * 7
-    assert breaker.enter() is Turn.PROBE
-
-
-def test_one_who_asked_before_the_failure_neither_ends_nor_repeats_the_probe(clock: Clock) -> None:
-    breaker = Breaker(clock, first_s=FIRST_S, longest_s=LONGEST_S)
-    early, late = breaker.enter(), breaker.enter()
-    assert early
-    assert late
-    breaker.leave(early, answered=False)
-    clock.advance(FIRST_S)
-    assert breaker.enter() is Turn.PROBE
-    breaker.leave(late, answered=False)
-    assert breaker.enter() is None
-
-
-def test_an_answer_beside_a_probe_leaves_no_probe_behind(clock: Clock) -> None:
-    breaker = Breaker(clock, first_s=FIRST_S, longest_s=LONGEST_S)
-    early, late = breaker.enter(), breaker.enter()
-    assert early
-    assert late
-    breaker.leave(early, answered=False)
-    clock.advance(FIRST_S)
-    probe = breaker.enter()
-    assert probe
-    assert breaker.leave(late, answered=True)
-    breaker.leave(probe, answered=True)
-    assert breaker.leave(Turn.SHARED, answered=False)
-    clock.advance(FIRST_S)
-    assert breaker.enter() is Turn.PROBE
-
-
 def test_what_is_no_trouble_of_the_store_is_raised_and_the_store_is_asked_again_later(
     fetch: UserFetcher, store: Store, clock: Clock
 ) -> None:
@@ -227,11 +190,11 @@ def test_an_outage_is_logged_once_and_so_is_its_end(
     store.trouble = None
     fetch("ana")
     fetch("ana")
-    assert [record.message for record in caplog.records] == [
-        "rankings: the store does not answer, local copies stand in",
-        "rankings: the store answers again",
-    ]
-    assert "timed out" in caplog.text
+    began, ended = (record.message for record in caplog.records)
+    assert began.startswith(
+        "rankings: local copies stand in for the store: the store redis is not available (timed out)"
+    )
+    assert ended == "rankings: the store answers again"
 
 
 @settings(deadline=None, max_examples=200)

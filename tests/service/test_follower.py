@@ -15,7 +15,7 @@ from service.states import State
 from service.store.ports import Outcome, RolloutStore, Vote
 from tests.service.clock import Clock
 from tests.service.fleet import PACE, Fleet, Held, Process
-from tests.service.store.backends import BACKENDS, Backend
+from tests.service.store.backends import Backend, Place, sqlite
 from tests.service.store.entries import NEW, NOTE, OLD, entry
 
 MENDED = "20261103T000000Z-00000c"
@@ -27,9 +27,9 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def backend(tmp_path: Path, clock: Clock) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Backend]:
     """A store in which OLD is live and NEW has passed."""
-    with BACKENDS["sqlite"](tmp_path, clock) as backend:
+    with sqlite(Place(tmp_path, request), clock) as backend:
         backend.index.add(entry(OLD, State.LIVE), note=NOTE)
         backend.index.add(entry(NEW, State.PASSED), note=NOTE)
         yield backend
@@ -52,8 +52,10 @@ def test_a_process_takes_the_live_version_before_it_takes_a_lease(fleet: Fleet, 
     assert [(lease.process, lease.version) for lease in rollouts.leases(alive_since=0)] == [("p1", OLD)]
 
 
-def test_a_process_without_a_live_version_waits_for_one(tmp_path: Path, clock: Clock) -> None:
-    with BACKENDS["sqlite"](tmp_path, clock) as empty:
+def test_a_process_without_a_live_version_waits_for_one(
+    request: pytest.FixtureRequest, tmp_path: Path, clock: Clock
+) -> None:
+    with sqlite(Place(tmp_path, request), clock) as empty:
         empty.index.add(entry(NEW, State.PASSED), note=NOTE)
         fleet = Fleet(Registry(empty.index, LocalBundles(tmp_path)), empty.rollouts, clock)
         process = fleet.start(Process("p1"))
@@ -214,14 +216,14 @@ def test_a_vote_that_a_restarted_store_has_lost_is_cast_again(
 
 
 def test_a_rollout_of_a_store_that_counts_from_1_again_is_another_one(
-    tmp_path: Path, fleet: Fleet, rollouts: RolloutStore, clock: Clock
+    request: pytest.FixtureRequest, tmp_path: Path, fleet: Fleet, clock: Clock
 ) -> None:
     fleet.start(Process("p1"))
-    first = rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
+    first = fleet.rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
     fleet.step()
-    rollouts.finish(first.id, Outcome.ABORTED)
+    fleet.rollouts.finish(first.id, Outcome.ABORTED)
     (tmp_path / "anew").mkdir()
-    with BACKENDS["sqlite"](tmp_path / "anew", clock) as anew:
+    with sqlite(Place(tmp_path / "anew", request), clock) as anew:
         second = anew.rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s + 1)
         fleet.rollouts = anew.rollouts
         fleet.step()

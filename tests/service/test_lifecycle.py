@@ -15,10 +15,11 @@ import pytest
 
 from model.bundle import BundleError, load, save
 from model.data.dataset import DatasetError
-from model.report import Check, GateReport, Limits
+from model.report import Check, GateReport
 from model.scorer import Scorer
 from model.training import TrainConfig, TrainingFailed
 from service import lifecycle
+from service.child import Child
 from service.container import Container, build
 from service.errors import (
     GateRefused,
@@ -30,6 +31,7 @@ from service.errors import (
     UnknownVersion,
 )
 from service.lifecycle import enter_orphans, gate_version, promote_version, roll_back, train_version
+from service.quality import quality
 from service.states import State
 from service.store.ports import Note
 from service.store.sqlite import Database
@@ -239,11 +241,10 @@ def test_a_rollback_that_is_refused_says_what_does_it_all_the_same(
 def test_a_verdict_is_of_the_version_that_is_live_when_the_pointer_moves(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    judged = lifecycle.quality
     moves = [lambda: container.registry.go_live(REJECTED, note=Note("ann", "now", force=True))]
 
-    def overtaken(folder: Path, live: Path | None, data: Path, *, limits: Limits) -> list[Check]:
-        checks = judged(folder, live, data, limits=limits)
+    def overtaken(folder: Path, live: Path | None, data: Path, *, child: Child) -> list[Check]:
+        checks = quality(folder, live, data, child=child)
         if moves:
             moves.pop()()
         return checks
@@ -295,11 +296,19 @@ def another(container: Container) -> str:
 
 def test_judging_that_breaks_off_records_nothing(container: Container, monkeypatch: pytest.MonkeyPatch) -> None:
     def broken_off(*_: object, **__: object) -> list[Check]:
-        raise JudgingBrokeOff("quality", signal="SIGTERM")
+        raise JudgingBrokeOff("quality", cause="SIGTERM")
 
     before = container.registry.get(PASSED)
     monkeypatch.setattr(lifecycle, "quality", broken_off)
     with pytest.raises(JudgingBrokeOff):
+        gate_version(container, PASSED)
+    assert container.registry.get(PASSED) == before
+
+
+def test_a_process_that_is_to_end_breaks_its_judging_off(container: Container) -> None:
+    before = container.registry.get(PASSED)
+    container.readiness.drain()
+    with pytest.raises(JudgingBrokeOff, match="nothing is recorded, judge again"):
         gate_version(container, PASSED)
     assert container.registry.get(PASSED) == before
 
@@ -322,7 +331,7 @@ def test_a_trainer_that_was_killed_leaves_nothing_and_the_next_one_trains(contai
     environ = {**os.environ, "APPSHELF_HOME": str(container.home.root)}
     with subprocess.Popen(command, env=environ, stderr=subprocess.PIPE, text=True) as trainer:
         assert trainer.stderr is not None
-        assert "epoch 1/1000" in trainer.stderr.readline()
+        assert any("epoch 1/1000" in line for line in trainer.stderr)
         trainer.kill()
     assert container.registry.versions() == before
     assert container.registry.get(train(container)).state is State.CHALLENGER

@@ -18,7 +18,7 @@ from service.registry import Registry
 from service.states import State
 from service.store.ports import Note
 from tests.service.clock import Clock
-from tests.service.store.backends import BACKENDS
+from tests.service.store.backends import BACKENDS, Place
 from tests.service.store.entries import NEW, NOTE, OLD
 
 THIRD = "20261103T000000Z-00000c"
@@ -40,9 +40,9 @@ def bundles(tmp_path: Path) -> Stocked:
     return Stocked(tmp_path / "bundles")
 
 
-@pytest.fixture
-def registry(tmp_path: Path, bundles: Stocked) -> Iterator[Registry]:
-    with BACKENDS["sqlite"](tmp_path, Clock()) as backend:
+@pytest.fixture(params=["sqlite", "redis"])
+def registry(request: pytest.FixtureRequest, tmp_path: Path, bundles: Stocked) -> Iterator[Registry]:
+    with BACKENDS[request.param](Place(tmp_path, request), Clock()) as backend:
         yield Registry(backend.index, bundles)
 
 

@@ -14,7 +14,10 @@ from service.errors import StoreUnavailable
 from service.lastseen import CatalogueCopy
 from service.restocking import COPY_EVERY_S, Restocker
 from service.store.ports import AppChanges, AppRecord
+from service.store.redis_backend import open_redis
+from tests.redis_server import redis_server
 from tests.service.clock import Clock
+from tests.service.store.backends import PATIENT_S
 from tests.service.store_front import LIVE
 
 
@@ -214,3 +217,25 @@ def test_a_copy_that_cannot_be_written_is_logged_and_the_shelf_is_stocked(
     Restocker(catalogue, copy=CatalogueCopy(tmp_path / "no folder" / "copy"), clock=clock)(live)
     assert set(live.shelf) == {"a"}
     assert "could not be copied" in caplog.text
+
+
+def test_a_redis_that_was_emptied_and_filled_with_another_catalogue_is_read_anew(
+    live: Live, tmp_path: Path, copy: CatalogueCopy, clock: Clock
+) -> None:
+    with redis_server(tmp_path / "redis") as server, server.client() as redis:
+        features = open_redis(server.url, clock=clock, timeout_s=PATIENT_S).features
+        restock = Restocker(features, copy=copy, clock=clock)
+        restock(live)
+        features.put_apps([AppRecord("a")])
+        features.put_apps([AppRecord("b", {"category": "games"})])
+        restock(live)
+        redis.flushall()
+        restock(live)
+        emptied = set(live.shelf)
+        for name in ("b", "c", "d"):
+            features.put_apps([AppRecord(name)])
+        restock(live)
+
+    assert emptied == {"a", "b"}
+    assert set(live.shelf) == {"b", "c", "d"}
+    assert live.shelf.select(["b"], country=None).features_of("b") == {}

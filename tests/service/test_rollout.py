@@ -1,6 +1,7 @@
 """A rollout over several serving processes, each driven by the coordinator's waiting."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -17,9 +18,11 @@ from service.errors import (
 from service.registry import Registry
 from service.states import State
 from service.store.ports import Note
+from service.store.redis_backend import open_redis
+from tests.redis_server import RedisServer, redis_server
 from tests.service.clock import Clock
 from tests.service.fleet import PACE, Fleet, Held, Process
-from tests.service.store.backends import BACKENDS, Backend
+from tests.service.store.backends import BACKENDS, PATIENT_S, Backend, Place
 from tests.service.store.entries import NEW, NOTE, OLD, entry
 
 REJECTED = "20261103T000000Z-00000c"
@@ -33,7 +36,7 @@ def clock() -> Clock:
 @pytest.fixture(params=sorted(BACKENDS))
 def backend(request: pytest.FixtureRequest, tmp_path: Path, clock: Clock) -> Iterator[Backend]:
     """A store in which OLD is live and NEW has passed."""
-    with BACKENDS[request.param](tmp_path, clock) as backend:
+    with BACKENDS[request.param](Place(tmp_path, request), clock) as backend:
         backend.index.add(entry(OLD, State.LIVE), note=NOTE)
         backend.index.add(entry(NEW, State.PASSED), note=NOTE)
         yield backend
@@ -308,3 +311,49 @@ def test_a_process_that_died_before_its_vote_holds_nothing_up_and_every_other_sw
 
     assert fleet.promote(NEW).processes == {"alive": NEW}
     assert alive.engine.version == registry.live() == NEW
+
+
+@contextmanager
+def on_redis(folder: Path, clock: Clock, *, keeps: str) -> Iterator[tuple[Fleet, RedisServer]]:
+    """A fleet on a Redis of its own, which keeps what it is told over a kill ("yes") or does not ("no")."""
+    with redis_server(folder / "redis", options={"appendonly": keeps}) as server:
+        store = open_redis(server.url, clock=clock, timeout_s=PATIENT_S)
+        store.index.add(entry(OLD, State.LIVE), note=NOTE)
+        store.index.add(entry(NEW, State.PASSED), note=NOTE)
+        yield Fleet(Registry(store.index, LocalBundles(folder)), store.rollouts, clock), server
+
+
+def test_a_rollout_goes_on_over_a_restart_of_a_redis_that_keeps_what_it_is_told(tmp_path: Path, clock: Clock) -> None:
+    with on_redis(tmp_path, clock, keeps="yes") as (fleet, server):
+        held = Held()
+        quick, slow = fleet.start(Process("p1")), fleet.start(Process("p2", executor=held))
+        steps = iter([server.kill, held.let_go])
+
+        def restart_and_let_go() -> None:
+            next(steps, lambda: None)()
+            if not server.running:
+                server.start()
+
+        fleet.meanwhile = restart_and_let_go
+        assert fleet.promote(NEW).processes == {"p1": NEW, "p2": NEW}
+
+        assert quick.engine.version == slow.engine.version == NEW
+        assert quick.prepared == [OLD, NEW]
+
+
+def test_a_redis_that_comes_back_empty_within_a_rollout_ends_it_and_every_process_serves_on(
+    tmp_path: Path, clock: Clock
+) -> None:
+    with on_redis(tmp_path, clock, keeps="no") as (fleet, server):
+        process = fleet.start(Process("p1", executor=Held()))
+
+        def restart() -> None:
+            server.kill()
+            server.start()
+
+        fleet.meanwhile = restart
+        with pytest.raises((StoreUnavailable, UnknownVersion)):
+            fleet.promote(NEW)
+        fleet.wait(PACE.deadline_s)
+
+        assert process.engine.version == OLD

@@ -9,7 +9,7 @@ import pytest
 
 from service.errors import BindRefused, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
-from service.serve import AddressTaken, greeting, listen, serve, worker_environment
+from service.serve import AddressTaken, greeting, job_worker, listen, metrics_folder, serve, worker_environment
 from service.settings import Settings
 from tests.e2e.server import END_S, running, start
 
@@ -55,9 +55,24 @@ def test_an_address_of_another_machine_is_refused(tmp_path: Path) -> None:
 def test_workers_find_thread_counts_and_an_empty_folder_of_metrics(tmp_path: Path) -> None:
     (tmp_path / "metrics").mkdir()
     (tmp_path / "metrics" / "counter_1.db").touch()
-    found = worker_environment(settings(tmp_path, torch_threads=3), Home(tmp_path))
+    with metrics_folder(settings(tmp_path), Home(tmp_path)) as folder:
+        found = worker_environment(settings(tmp_path, torch_threads=3), folder)
     assert found["OMP_NUM_THREADS"] == "3"
-    assert list(Path(found["PROMETHEUS_MULTIPROC_DIR"]).iterdir()) == []
+    assert found["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path / "metrics")
+    assert list(folder.iterdir()) == []
+
+
+def test_with_redis_servers_share_a_home_and_no_metrics_and_leave_the_jobs_to_a_fleets_workers(tmp_path: Path) -> None:
+    fleet = settings(tmp_path, redis_url="redis://127.0.0.1:1/0")
+    with metrics_folder(fleet, Home(tmp_path)) as one, metrics_folder(fleet, Home(tmp_path)) as other:
+        assert one != other
+        assert tmp_path not in one.parents
+    assert not one.exists()
+    assert job_worker(fleet, {}) is None
+
+
+def test_with_the_embedded_store_a_server_has_a_job_worker_which_counts_nothing(tmp_path: Path) -> None:
+    assert job_worker(settings(tmp_path), {"PROMETHEUS_MULTIPROC_DIR": "somewhere"}) is not None
 
 
 def test_the_greeting_has_a_request_to_try_and_the_keys_place_but_not_the_key(tmp_path: Path) -> None:

@@ -69,6 +69,24 @@ def test_a_ranking_is_counted_by_candidates_odd_values_and_what_was_missing() ->
     assert 'appshelf_degraded_answers_total{missing="feature_store"} 1.0' in lines
 
 
+def test_impressions_are_counted_as_written_or_by_why_they_were_not() -> None:
+    metrics = Metrics()
+    metrics.impressions_kept(500)
+    metrics.impressions_kept(3)
+    metrics.impressions_lost("buffer_full", count=2)
+    lines = exposed(metrics)
+    assert "appshelf_impressions_total 503.0" in lines
+    assert 'appshelf_impressions_dropped_total{reason="buffer_full"} 2.0' in lines
+
+
+def test_events_are_counted_by_what_became_of_them() -> None:
+    metrics = Metrics()
+    metrics.events_judged(["accepted", "late", "accepted"])
+    lines = exposed(metrics)
+    assert 'appshelf_events_total{status="accepted"} 2.0' in lines
+    assert 'appshelf_events_total{status="late"} 1.0' in lines
+
+
 @pytest.mark.parametrize(("status", "outcome"), [(200, "ok"), (204, "ok"), (404, "refused"), (503, "failed")])
 def test_an_answer_is_counted_by_route_and_outcome(status: int, outcome: str) -> None:
     metrics = Metrics()

@@ -36,18 +36,23 @@ BAD = [
     ("tags", ["a", 1.5], f"float {TEXT}"),
     ("at", "yesterday", "not a time: ISO 8601 or a number since 1970 is allowed"),
     ("at", None, "not a time: ISO 8601 or a number since 1970 is allowed"),
+    ("slot", 0, "not a whole number from 1 on"),
+    ("slot", 1.5, "not a whole number from 1 on"),
+    ("slot", "first", "str where a number is allowed"),
 ]
 
 
 def timed_rows() -> list[dict[str, Any]]:
-    return [row(number, battery=0.5, tags=["x"], at=1_700_000_000 + number) for number in range(30)]
+    return [
+        row(number, battery=0.5, tags=["x"], at=1_700_000_000 + number, slot=number % 3 + 1) for number in range(30)
+    ]
 
 
 @pytest.mark.parametrize(("name", "value", "why"), BAD, ids=lambda part: str(part)[:20])
 def test_a_bad_value_is_reported_and_only_its_row_dropped(tmp_path: Path, name: str, value: object, why: str) -> None:
     given = timed_rows()
     given[4][name] = value
-    examples, report = imported(given, tmp_path, schema(BATTERY, TAGS, log=LogSpec(at="at")))
+    examples, report = imported(given, tmp_path, schema(BATTERY, TAGS, log=LogSpec(at="at", position="slot")))
     shown = "nothing" if value is None else repr(value)
     shortened = shown if len(shown) <= 60 else shown[:59] + "…"
     assert report.faults == (Fault("events.jsonl", 5, name, shortened, why),)
@@ -106,10 +111,10 @@ def test_columns_without_a_meaning_are_listed_and_no_fault(tmp_path: Path) -> No
     assert report.fault_count == 0
 
 
-@pytest.mark.parametrize("name", ["user_id", "app_id", "label", "seen_at", "part", "list"])
+@pytest.mark.parametrize("name", ["user_id", "app_id", "label", "seen_at", "part", "list", "slot"])
 def test_a_log_without_a_named_column_is_refused(name: str) -> None:
-    log = LogSpec(at="seen_at", split="part", request="list")
-    more = {"seen_at": 1, "part": "train", "list": "r1"}
+    log = LogSpec(at="seen_at", split="part", request="list", position="slot")
+    more = {"seen_at": 1, "part": "train", "list": "r1", "slot": 1}
     given = [{key: value for key, value in (item | more).items() if key != name} for item in rows()]
     with pytest.raises(ImportRefused, match=f"events.parquet has no column '{name}', it has .*daytime"):
         prepare(raw_log(given), schema(log=log))

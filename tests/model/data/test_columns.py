@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model import query
-from model.data.columns import Column, canonical
+from model.data.columns import Column, canonical, places
 from model.schema import Kind
 
 texts = st.text(st.characters(codec="utf-8"), max_size=8) | st.sampled_from(["x" * 512, "x" * 513, "a\x00b", "\x7f"])
@@ -107,3 +107,16 @@ def test_floats_are_no_category_and_the_reason_names_the_type() -> None:
     column: Column = canonical(pl.Series([1.0, None]), Kind.CATEGORICAL)
     assert column.why.to_list() == ["Float64 where a text, a whole number or a boolean is allowed", None]
     assert column.values.to_list() == [None, query.NULL]
+
+
+def test_places_are_whole_numbers_from_one_and_may_be_missing() -> None:
+    judged = places(pl.Series([1, 20, None], dtype=pl.Int64))
+    assert judged.values.dtype == pl.Int32
+    assert (judged.values.to_list(), judged.why.count()) == ([1, 20, None], 0)
+    assert places(pl.Series(["3", " 4 "]), textual=True).values.to_list() == [3, 4]
+
+
+@pytest.mark.parametrize("value", [0, -1, 1.5, 2**31, float("nan"), float("inf"), "second", True])
+def test_what_is_no_place_is_a_fault(value: object) -> None:
+    judged = places(pl.Series([value], dtype=pl.Object))
+    assert (judged.values.to_list(), judged.why.count()) == ([None], 1)

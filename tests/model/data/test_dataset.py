@@ -5,7 +5,7 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from model.data.dataset import Dataset, DatasetError, read, user_histories, write
+from model.data.dataset import HISTORY, Dataset, DatasetError, read, user_histories, write
 from model.data.prepare import prepare
 from model.schema import Kind, LogSpec, Source
 from tests.model.data.logs import field, raw_log, row, schema
@@ -103,3 +103,45 @@ def test_a_history_counts_positives_and_what_was_installed_most_used_first(datas
     assert list(histories["u"]) == ["b", "c", "a", "z"]
     untimed = user_histories(replace(given, facts=replace(dataset.facts, timed=False)))
     assert list(untimed["u"].items()) == [("c", 2), ("a", 1), ("b", 1), ("z", 1)]
+
+
+def revised(dataset: Dataset, *, revision: int = 0) -> Dataset:
+    """The dataset as if its rows were the service's own, the first of them scored with an app as it was before."""
+    nothing = pl.lit([], dtype=HISTORY).alias("history")
+    logged = [pl.lit(0.0).alias("uses"), pl.lit(0.0).alias("others")]
+    first = pl.when(pl.int_range(pl.len()) == 0).then(pl.lit(revision, pl.Int64)).alias("app_revision")
+    examples = dataset.examples.with_columns(nothing, *logged, first)
+    return replace(dataset, examples=examples, revisions=dataset.apps.select("app_id").head(1))
+
+
+def test_revisions_and_what_was_logged_are_read_back(dataset: Dataset, tmp_path: Path) -> None:
+    written = revised(dataset)
+    write(written, tmp_path / "data")
+    again = read(tmp_path / "data")
+    assert again.examples.equals(written.examples)
+    assert again.revisions is not None
+    assert again.revisions.to_dicts() == [{"app_id": dataset.apps["app_id"][0]}]
+
+
+def test_a_row_points_to_its_apps_revision_or_to_the_app_as_it_is(dataset: Dataset) -> None:
+    made = revised(dataset)
+    rows = made.app_rows(made.examples)
+    assert rows[0] == len(made.apps)
+    assert made.apps["app_id"].gather(rows[1:]).to_list() == made.examples["app_id"][1:].to_list()
+    assert len(made.scored_apps) == len(made.apps) + 1
+
+
+@pytest.mark.parametrize("damage", ["the file is gone", "a row points past it"])
+def test_rows_of_revisions_that_are_not_there_are_refused(dataset: Dataset, tmp_path: Path, damage: str) -> None:
+    write(revised(dataset, revision=int(damage.startswith("a row"))), tmp_path / "data")
+    if damage.startswith("the file"):
+        (tmp_path / "data" / "revisions.parquet").unlink()
+    with pytest.raises(DatasetError, match="lacks revisions; run"):
+        read(tmp_path / "data")
+
+
+def test_revisions_without_a_field_are_refused(dataset: Dataset, tmp_path: Path) -> None:
+    made = revised(dataset)
+    write(replace(made, revisions=pl.DataFrame({"other": ["a"]})), tmp_path / "data")
+    with pytest.raises(DatasetError, match=r"lacks revisions.app_id \(String\)"):
+        read(tmp_path / "data")

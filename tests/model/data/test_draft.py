@@ -41,6 +41,13 @@ def test_user_app_time_and_label_are_found_by_name() -> None:
     assert schema.log == LogSpec(user="user", app="package", at="timestamp", label="label")
 
 
+@pytest.mark.parametrize("name", ["position", "Rank", "slot"])
+def test_where_an_app_stood_is_found_by_name_and_is_no_field(name: str) -> None:
+    schema = imports(raw_log(store(**{name: lambda n: n % 7 + 1})))
+    assert schema.log.position == name
+    assert name not in {field.name for field in schema.fields}
+
+
 def test_columns_become_fields_by_their_values() -> None:
     log = raw_log(
         store(

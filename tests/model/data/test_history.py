@@ -1,7 +1,13 @@
-import numpy as np
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
-from model.data.dataset import Dataset
+import numpy as np
+import polars as pl
+
+from model.data.dataset import HISTORY, LOGGED, Dataset
 from model.data.history import History, audience_of, history_of
+from model.data.replay import with_history
 from tests.model.worlds import dataset
 
 
@@ -133,3 +139,66 @@ def _naive_others(rows: list[dict[str, object]], place: int, timed: bool) -> int
     else:
         known = [row for row in known if row["split"] == "train"]
     return len({row["user_id"] for row in known} - {asked["user_id"]})
+
+
+LOGGED_ROWS = [
+    {"user_id": "u", "app_id": "a", "label": 1, "history": [("b", 3), ("a", 2)], "uses": 2.0, "others": 7.0},
+    {"user_id": "u", "app_id": "b", "label": 1},
+    {"user_id": "v", "app_id": "a", "label": 1, "history": [], "uses": 0.0, "others": 0.0},
+    {"user_id": "u", "app_id": "a", "label": 0, "history": [("c", 1), ("a", 5)]},
+]
+
+
+def with_logged(rows: Sequence[Mapping[str, Any]]) -> Dataset:
+    """A dataset of rows, some of which have what they were scored with."""
+    blank = {"history": None, "uses": None, "others": None, "app_revision": None}
+    full = [{**blank, **row} for row in rows]
+    entries = [row["history"] and [{"app_id": app, "count": uses} for app, uses in row["history"]] for row in full]
+    data = dataset([{key: value for key, value in row.items() if key not in LOGGED} for row in full])
+    columns = [pl.Series(name, [row[name] for row in full], dtype=LOGGED[name]) for name in LOGGED if name != "history"]
+    return replace(data, examples=data.examples.with_columns(pl.Series("history", entries, dtype=HISTORY), *columns))
+
+
+def test_what_was_logged_with_a_row_is_taken_and_the_rest_is_computed() -> None:
+    data = with_logged(LOGGED_ROWS)
+    known = history(data)
+
+    assert known.installed.to_list() == [["b", "a"], ["a"], [], ["c", "a"]]
+    assert known.uses.tolist() == [2, 0, 0, 5]
+    assert known.others.tolist() == [7, 0, 0, 1]
+
+
+def test_a_row_scored_with_another_app_counts_its_uses_in_its_own_history() -> None:
+    data = with_logged([{**row, "uses": None, "others": None} for row in LOGGED_ROWS])
+    without = replace(data, examples=data.examples.drop("uses", "others"))
+
+    assert history(data).uses.tolist() == history(without).uses.tolist() == [2, 0, 0, 5]
+
+
+def test_a_logged_history_is_cut_to_what_a_field_holds_but_its_counts_are_not() -> None:
+    known = history(with_logged(LOGGED_ROWS), max_values=1)
+
+    assert known.installed.to_list() == [["b"], ["a"], [], ["c"]]
+    assert known.uses[0] == 2
+
+
+def test_old_rows_keep_what_they_knew_among_other_rows() -> None:
+    events = [("u", "a"), ("u", "b"), ("v", "a"), ("v", "a"), ("w", "c")]
+    data = dataset([{"user_id": user, "app_id": app, "label": 1} for user, app in events])
+    known = history(data)
+
+    frozen = with_history(data, data.examples)
+    elsewhere = replace(data, examples=frozen.filter(pl.col("user_id") != "u"), users=data.users.head(0))
+    again = history(elsewhere)
+
+    assert again.installed.to_list() == known.installed.to_list()[2:]
+    assert again.uses.tolist() == known.uses.tolist()[2:]
+    assert again.others.tolist() == known.others.tolist()[2:]
+
+
+def test_a_field_that_is_only_named_like_a_logged_column_is_not_taken_for_one() -> None:
+    rows = [{"user_id": user, "app_id": "a", "label": 1} for user in "uv"]
+    data = dataset([{**row, "uses": 99.0, "others": 99.0, "history": "modern"} for row in rows])
+
+    assert history(data).uses.tolist() == [0, 0]
+    assert history(data).others.tolist() == [1, 1]

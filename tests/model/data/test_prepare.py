@@ -211,3 +211,21 @@ def test_a_report_is_plain_json() -> None:
     assert plain["fault_count"] == 1
     assert plain["counts"] == {"daytime: a control character in a text": 1}
     assert str(report.faults[0]) == r"events.parquet row 61, daytime: '\x01': a control character in a text"
+
+
+def test_positions_are_kept_and_what_was_drawn_stood_nowhere() -> None:
+    given = [row(number, slot=number % 5 + 1 if number % 4 else None) for number in range(40)]
+    dataset, _ = prepare(raw_log(given), schema(log=LogSpec(position="slot")))
+    assert dataset.examples["position"].dtype == pl.Int32
+    assert dataset.examples["position"].to_list() == [item["slot"] for item in given]
+    positives = [item for item in given if item["label"]]
+    drawn, report = prepare(raw_log(positives), schema(log=positives_only(position="slot")))
+    assert report.negatives > 0
+    assert drawn.examples.filter(label=0)["position"].null_count() == report.negatives
+    assert drawn.examples.filter(label=1)["position"].to_list() == [item["slot"] for item in positives]
+
+
+@pytest.mark.parametrize("name", ["position", "history", "uses", "others", "app_revision"])
+def test_a_field_may_not_be_named_as_a_column_that_the_service_logs(name: str) -> None:
+    with pytest.raises(ImportRefused, match=f"a context field cannot be named {name}; rename it"):
+        prepare(raw_log(rows()), schema(field(name, Source.CONTEXT, Kind.CONTINUOUS)))

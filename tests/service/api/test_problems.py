@@ -34,7 +34,7 @@ def test_requests_without_an_id_get_different_ones(reader: Client) -> None:
 def test_what_nobody_foresaw_is_a_500_that_tells_the_log_the_cause_and_the_client_nothing(
     reader: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def fail(*_: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("the secret cause")
 
     monkeypatch.setattr(Ranker, "rank", fail)

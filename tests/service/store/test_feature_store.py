@@ -104,6 +104,25 @@ def test_changes_since_zero_are_the_whole_catalogue(features: FeatureStore) -> N
     assert changes.sequence == sequence
 
 
+def test_who_knows_of_more_changes_than_there_are_is_told_how_many_there_are(features: FeatureStore) -> None:
+    empty = features.apps_since(9)
+    sequence = features.put_apps([AppRecord("a")])
+
+    beyond = features.apps_since(sequence + 5)
+
+    assert (empty.sequence, empty.put, empty.deleted) == (0, (), ())
+    assert (beyond.sequence, beyond.put, beyond.deleted) == (sequence, (), ())
+
+
+def test_changes_of_one_store_are_all_numbered_by_the_same_origin(features: FeatureStore) -> None:
+    features.put_apps([AppRecord("a")])
+    origin = features.apps_since(0).origin
+    sequence = features.put_apps([AppRecord("a", {"x": 1}), AppRecord("b")])
+    features.delete_app("b")
+
+    assert {features.apps_since(number).origin for number in (0, sequence, sequence + 1, sequence + 9)} == {origin}
+
+
 def test_changes_since_the_last_sequence_are_none(features: FeatureStore) -> None:
     sequence = features.put_apps([AppRecord("com.a")])
 

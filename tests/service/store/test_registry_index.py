@@ -41,7 +41,7 @@ def test_moves_are_those_of_the_table(index: RegistryIndex, was: State) -> None:
             continue  # there is but one live version, and it leaves only by another taking its place
         index.add(entry(version, was), note=NOTE)
 
-        if to in TRANSITIONS[was] and to is not State.RETIRED:
+        if to in TRANSITIONS[was] and was is not State.LIVE:
             index.move(version, to, note=NOTE)
         else:
             with pytest.raises(IllegalTransition, match=version):
@@ -160,3 +160,18 @@ def test_many_promotes_at_once_leave_one_version_live(index: RegistryIndex) -> N
     states = [known.state for known in index.all()]
     assert sorted(states) == [State.LIVE] + [State.RETIRED] * 7
     assert index.history()[-1].version == index.live()
+
+
+def test_a_retired_version_that_is_judged_again_stays_retired_with_its_new_report(index: RegistryIndex) -> None:
+    index.add(entry(OLD, State.LIVE), note=NOTE)
+    index.add(entry(NEW, State.PASSED), note=NOTE)
+    index.move(NEW, State.LIVE, note=NOTE)
+
+    index.move(OLD, State.RETIRED, note=NOTE, report="the newest")
+
+    known = index.get(OLD)
+    assert known is not None
+    assert (known.state, known.report, index.live()) == (State.RETIRED, "the newest", NEW)
+    assert [(one.was, one.to) for one in index.history()][-1] == (State.RETIRED, State.RETIRED)
+    with pytest.raises(IllegalTransition):
+        index.move(NEW, State.RETIRED, note=NOTE)

@@ -1,0 +1,5 @@
+"""`python -m service`: the command line, for a process that starts another."""
+
+from service.cli import main
+
+main()

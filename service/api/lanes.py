@@ -1,0 +1,44 @@
+"""Lanes: calls that wait for the store, or for a gate's judgement, never hold the threads that rankings need."""
+
+from collections.abc import Mapping
+
+from anyio import CapacityLimiter
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+STORED, ADMIN, RANK = "stored", "admin", "rank"
+
+LANES: Mapping[str, str] = {
+    "rank": RANK,
+    "users": STORED,
+    "apps": STORED,
+    "events": STORED,
+    "admin": ADMIN,
+}
+"""The lane of a path by its first part; any other, such as a probe, has none and never waits."""
+
+WIDTHS: Mapping[str, int] = {RANK: 8, STORED: 4, ADMIN: 2}
+"""Requests of a lane that are worked on at a time. More rankings would only queue for the same cores, and each holds a
+request's tensors; of the others most only wait."""
+
+THREADS = sum(WIDTHS.values()) + 2
+"""One for each request in a lane, and some for what has none."""
+
+
+class Lanes:
+    """Lets so many requests of a lane on at a time, in the order in which they came; the others wait without a thread.
+
+    It stands behind BodyLimit, so that nobody who is slow to send holds a place.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+        self._limiters = {name: CapacityLimiter(width) for name, width in WIDTHS.items()}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass the request on when there is room in its lane."""
+        lane = LANES.get(scope["path"].lstrip("/").partition("/")[0]) if scope["type"] == "http" else None
+        if lane is None:
+            await self._app(scope, receive, send)
+            return
+        async with self._limiters[lane]:
+            await self._app(scope, receive, send)

@@ -1,0 +1,160 @@
+"""`appshelf train`: a network trained on the imported data, on from a version or from scratch."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from service.commands.session import Refusal, opened
+from service.commands.terminal import AsJson, print_json, say, training_progress
+from service.commands.versions import described
+
+if TYPE_CHECKING:
+    from model.manifest import Manifest
+    from model.schema import FeatureSchema
+    from model.training import TrainConfig
+    from service.container import Container
+
+LIVE = "live"
+ALL_THE_SAME = "--from live learns on all the same"
+
+
+def train(
+    context: typer.Context,
+    *,
+    arch: Annotated[str | None, typer.Option(help="Architecture of the network.")] = None,
+    recipe: Annotated[str | None, typer.Option(help="How it is trained: paper or adam.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs; it stops early.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed; the same one trains the same network.")] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of the same and more; options go before it.")] = None,
+    start: Annotated[
+        str | None,
+        typer.Option("--from", help="Version to learn on from, or live. By default live, where it is alike."),
+    ] = None,
+    scratch: Annotated[bool, typer.Option("--scratch", help="Learn on from nothing.")] = False,
+    reset_optimizer: Annotated[
+        bool, typer.Option("--reset-optimizer", help="Take over the weights and not the optimizer's state.")
+    ] = False,
+    compact: Annotated[bool, typer.Option("--compact", help="Forget values that the data no longer holds.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train a network on the imported data and print its version, a challenger until the gate has judged it.
+
+    One that learns on from a version is trained as that one was, but for what is given here.
+    """
+    from model.data.dataset import read
+    from service.lifecycle import TrainOptions, train_version
+
+    options = {"architecture": arch, "recipe": recipe, "epochs": epochs, "seed": seed}
+    given = options_of(config) | {name: value for name, value in options.items() if value is not None}
+    if scratch and (start or reset_optimizer or compact):
+        raise Refusal("--scratch learns on from nothing, so it goes without --from, --reset-optimizer and --compact")
+    with opened(context) as container:
+        dataset = read(container.home.data)
+        begun = Beginning(None, train_config(given), "as asked")
+        if not scratch:
+            begun = named(container, start, given) if start else live_if_alike(container, dataset.schema, given)
+        say(f"training {f'on from {begun.version}' if begun.version else 'from scratch'}, {begun.why}")
+        asked = TrainOptions(
+            begun.config, begun.version, "reset" if reset_optimizer else "carry", compact=compact, dataset=dataset
+        )
+        with training_progress() as progress:
+            version = train_version(container, asked, token=secrets.token_hex(3), progress=progress)
+        entry = container.registry.get(version)
+        how = next(move.why for move in reversed(container.registry.history()) if move.version == version)
+    if as_json:
+        print_json(described(entry))
+    else:
+        say(how)
+        say(", ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))
+        typer.echo(version)
+
+
+@dataclass(frozen=True)
+class Beginning:
+    """The version that a training learns on from, None for from scratch, how it is trained, and why so."""
+
+    version: str | None
+    config: "TrainConfig"
+    why: str
+
+
+def named(container: "Container", start: str, given: Mapping[str, Any]) -> Beginning:
+    """The version that was asked for. Raises Refusal where that is live and nothing is, UnknownVersion, BundleError."""
+    from model.bundle import read_manifest
+
+    version = container.registry.live() if start == LIVE else start
+    if version is None:
+        raise Refusal("nothing is live to learn on from; leave out --from, or name a version")
+    manifest = read_manifest(container.registry.folder(version))
+    return Beginning(version, train_config(over(manifest, given)), "as asked")
+
+
+def live_if_alike(container: "Container", schema: "FeatureSchema", given: Mapping[str, Any]) -> Beginning:
+    """Live, where it is a network of the same fields and layers, and can be read; otherwise from scratch."""
+    from model.bundle import BundleError, read_manifest
+
+    version, scratch = container.registry.live(), train_config(given)
+    if version is None:
+        return Beginning(None, scratch, "since nothing is live")
+    try:
+        manifest = read_manifest(container.registry.folder(version))
+    except BundleError as error:
+        return Beginning(None, scratch, f"since live cannot be read: {error}")
+    if manifest.schema_fingerprint != schema.fingerprint():
+        return Beginning(None, scratch, f"since live, {version}, has another schema; {ALL_THE_SAME}")
+    config = train_config(over(manifest, given))
+    if not alike(config, manifest):
+        return Beginning(None, scratch, f"since live, {version}, has other layers; {ALL_THE_SAME}")
+    return Beginning(version, config, "which is live; --scratch learns on from nothing")
+
+
+def alike(config: "TrainConfig", manifest: "Manifest") -> bool:
+    """Whether a training would make a network of the layers that a version has."""
+    from model.zoo import check_params
+
+    params = {**config.built_recipe().net_params, **config.params}
+    return config.architecture == manifest.architecture and (
+        check_params(config.architecture, params) == check_params(manifest.architecture, manifest.params)
+    )
+
+
+def over(manifest: "Manifest", given: Mapping[str, Any]) -> dict[str, Any]:
+    """Training options as the version had them, but for what is given; another recipe comes with its own options."""
+    past = dict(manifest.config)
+    for name, options in (("architecture", "params"), ("recipe", "recipe_options")):
+        if given.get(name, past.get(name)) != past.get(name):
+            past.pop(options, None)
+    return {**past, **given}
+
+
+def options_of(file: Path | None) -> dict[str, Any]:
+    """The training options of a YAML file. Raises Refusal."""
+    import yaml
+
+    try:
+        return {**(yaml.safe_load(file.read_text(encoding="utf-8")) or {})} if file else {}
+    except UnicodeDecodeError as error:
+        raise Refusal(f"{file} is not a YAML file of training options: it is not UTF-8; save it as UTF-8") from error
+    except (OSError, yaml.YAMLError, TypeError) as error:
+        first = " ".join(str(error).split())
+        raise Refusal(f"{file} is not a YAML file of training options: {first}") from error
+
+
+def train_config(options: Mapping[str, Any]) -> "TrainConfig":
+    """The options, checked, over the defaults. Raises Refusal naming the first that is wrong."""
+    from pydantic import ValidationError
+
+    from model.training import TrainConfig
+
+    try:
+        return TrainConfig.model_validate(options)
+    except ValidationError as error:
+        first = error.errors()[0]
+        place = ".".join(map(str, first["loc"]))
+        raise Refusal(
+            f"training option {place}: {first['msg']}; there are {', '.join(TrainConfig.model_fields)}"
+        ) from error
