@@ -54,7 +54,7 @@ class Plan:
 def prepared(home: Home) -> Container:
     """A synthetic store with one live version in this home's store."""
     container = build(Settings.from_env({k: v for k, v in home.environ.items() if k.startswith("APPSHELF_")}))
-    made, _ = dataset(SyntheticConfig.demo())
+    made, _ = dataset(SyntheticConfig.small())
     keep(made, container.home, container.features)
     version = train_version(container, TrainConfig(epochs=1), token=secrets.token_hex(3), progress=lambda _: None)
     promote_version(container, version, note=Note("bench", "something to rank with", force=True))

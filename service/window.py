@@ -1,7 +1,7 @@
 """A window of the log as a dataset to learn from: what is new, with old rows among it, each as it was scored."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -20,6 +20,8 @@ from service.store.ports import FeatureStore
 
 SECONDS_PER_DAY = 86_400.0
 LOG = "log"
+SHARES = {"incremental": Shares(train=0.7, stop=0.15), "full": Shares(train=0.9, stop=0.05)}
+"""What is new is little, and enough of it must judge; of a whole window a small part does, and the rest is learned."""
 
 
 class WindowRefused(DatasetError):
@@ -43,8 +45,8 @@ class WindowPlan:
 
     schema: live's; now: epoch seconds; since: what live learned of the log, None for nothing; window_s: seconds after
     an impression in which an event counts; days: how far the log is read back; replay: old rows in training for each
-    new one there (incremental mode alone); shares: of the new rows, by time; learned: rows that live was trained on;
-    seed: draws the old rows.
+    new one there (incremental mode alone); shares: of the new rows, by time, None for those of SHARES; learned: rows
+    that live was trained on; seed: draws the old rows.
     """
 
     schema: FeatureSchema
@@ -54,7 +56,7 @@ class WindowPlan:
     since: Learned | None = None
     days: float = 30.0
     replay: float = 1.0
-    shares: Shares = field(default_factory=lambda: Shares(train=0.7, stop=0.15))
+    shares: Shares | None = None
     learned: int | None = None
     seed: int = 0
 
@@ -98,7 +100,7 @@ def examples_of(
     users = reader.users(features.users())
     shown, counts = _shown(log, reader, plan)
     _check(shown, counts, plan)
-    new = shown.with_columns(by_time(shown["at"], plan.shares).alias("split"))
+    new = shown.with_columns(by_time(shown["at"], plan.shares or SHARES[plan.mode]).alias("split"))
     wanted = _wanted(new, plan)
     logged = from_log(log, reader, wanted)
     imported = from_import(data, reader, replace(wanted, rows=wanted.rows - len(logged)), users=users["user_id"])

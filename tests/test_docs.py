@@ -13,6 +13,7 @@ from model.schema import Source, dump_schema, parse_schema, read_schema
 from service import cli
 from service.admission import settable
 from service.api.admin_messages import ReloadRequest
+from service.api.event_messages import EventsRequest
 from service.api.messages import AppsMessage, RankRequest, UsersMessage
 from service.serve import EXAMPLE
 from service.settings import Settings
@@ -25,6 +26,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/users": UsersMessage,
     "/apps": AppsMessage,
     "/admin/reload": ReloadRequest,
+    "/events": EventsRequest,
 }
 
 

@@ -14,7 +14,6 @@ from model.training import TrainingFailed
 from model.zoo import UnknownArchitecture
 from service.container import Container, build
 from service.errors import BundlesUnavailable, JudgingBrokeOff, ServiceError, StoreUnavailable
-from service.jobs.child import TRY_AGAIN
 from service.jobs.demo import bootstrap
 from service.jobs.desk import Desk, Superseded
 from service.jobs.diary import Diary
@@ -33,6 +32,9 @@ REFUSED = (
     ServiceError, DatasetError, ImportRefused, SchemaError, TrainingFailed, UnknownArchitecture, BundleError
 )  # fmt: skip
 """What another attempt would meet again."""
+
+TRY_AGAIN = 75
+"""The exit code that means: what is needed was away (EX_TEMPFAIL of sysexits.h)."""
 
 
 def attend(job_id: str, *, worker: str, environ: Mapping[str, str]) -> int:

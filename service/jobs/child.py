@@ -11,8 +11,6 @@ from collections.abc import Mapping, Sequence
 from service.jobs.attempt import end_session, end_with_parent
 
 NICENESS = 10
-TRY_AGAIN = 75
-"""The exit code that means: what is needed was away (EX_TEMPFAIL of sysexits.h)."""
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

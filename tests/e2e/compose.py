@@ -61,11 +61,6 @@ class Stack:
         """What a role's containers have printed."""
         return self.compose("logs", "--no-color", role)
 
-    def admin_key(self) -> str:
-        """The key that the first start printed."""
-        (key,) = KEY.findall(self.logs("api"))
-        return str(key)
-
     def client(self, key: str | None = None) -> httpx.Client:
         """A client of the published address."""
         headers = {"Authorization": f"Bearer {key}"} if key else {}

@@ -1,5 +1,6 @@
 """`docker compose up` with nothing edited, and what may happen to it. The tests share one project, in this order."""
 
+import json
 import subprocess
 import time
 from collections.abc import Iterator
@@ -29,9 +30,15 @@ def stack() -> Iterator[Stack]:
         yield stack
 
 
+@pytest.fixture(scope="module")
+def key(stack: Stack) -> str:
+    (printed,) = KEY.findall(stack.logs("api"))
+    return str(printed)
+
+
 @pytest.fixture
-def admin(stack: Stack) -> Iterator[httpx.Client]:
-    with stack.client(stack.admin_key()) as client:
+def admin(stack: Stack, key: str) -> Iterator[httpx.Client]:
+    with stack.client(key) as client:
         yield client
 
 
@@ -44,9 +51,19 @@ def three_replicas(stack: Stack) -> list[str]:
     return replicas
 
 
-def live(stack: Stack) -> str:
+def rank(stack: Stack) -> dict[str, Any]:
     with stack.client() as client:
-        return str(client.post("/rank", json=ASKED).json()["version"])
+        answer = client.post("/rank", json=ASKED)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def live(stack: Stack) -> str:
+    return str(rank(stack)["version"])
+
+
+def healthy(container: str) -> bool:
+    return bool(state(container)["Health"]["Status"] == "healthy")
 
 
 def each_reports(replicas: list[str], version: str) -> bool:
@@ -54,10 +71,19 @@ def each_reports(replicas: list[str], version: str) -> bool:
     return soon(lambda: all(live_versions(one) == {version} for one in replicas), patience_s=60)
 
 
-def all_there(stack: Stack, taken: list[Sent]) -> bool:
-    """Whether each of these events is in the store, which calls it a duplicate when it is sent again."""
+def counted(stack: Stack) -> int:
+    """The events in the log."""
+    (worker,) = stack.containers("worker")
+    said = compose.run("docker", "exec", worker, "appshelf", "log", "stats", "--json")
+    return int(json.loads(said)["events"])
+
+
+def all_there(stack: Stack, traffic: Traffic, *, before: int) -> bool:
+    """Whether every event that was acknowledged is in the log: sent again it is a duplicate, and the count agrees."""
+    new = counted(stack) - before
+    assert len(traffic.taken) <= new <= len(traffic.taken) + traffic.refused
     with stack.client() as client:
-        return statuses(client, taken) == {"duplicate"}
+        return statuses(client, traffic.taken) == {"duplicate"}
 
 
 def served(traffic: Traffic) -> bool:
@@ -67,11 +93,9 @@ def served(traffic: Traffic) -> bool:
 
 
 def test_ten_apps_are_ranked_without_an_edit(stack: Stack) -> None:
-    with stack.client() as client:
-        answer = client.post("/rank", json=ASKED)
-    assert answer.status_code == 200
-    assert [item["rank"] for item in answer.json()["items"]] == list(range(1, SHOWN + 1))
-    assert answer.json()["degraded"] == []
+    answer = rank(stack)
+    assert [item["rank"] for item in answer["items"]] == list(range(1, SHOWN + 1))
+    assert answer["degraded"] == []
 
 
 def test_the_admin_key_is_printed_once_and_opens_the_admin_calls(stack: Stack, admin: httpx.Client) -> None:
@@ -163,6 +187,13 @@ def test_every_replica_reports_the_new_version_and_every_swap_reaches_all(
     assert served(traffic)
 
 
+def test_a_worker_that_is_told_to_end_ends_well(stack: Stack) -> None:
+    (worker,) = stack.containers("worker")
+    compose.run("docker", "stop", "--time", "40", worker)
+    assert state(worker)["ExitCode"] == 0
+    compose.run("docker", "start", worker)
+
+
 def test_an_api_that_is_told_to_end_ends_well_and_no_request_notices(stack: Stack, three_replicas: list[str]) -> None:
     with traffic_on(stack) as traffic:
         compose.run("docker", "stop", "--time", "40", three_replicas[0])
@@ -176,11 +207,12 @@ def test_an_api_that_is_told_to_end_ends_well_and_no_request_notices(stack: Stac
 def test_an_api_that_is_killed_comes_back_and_what_it_acknowledged_is_kept(
     stack: Stack, three_replicas: list[str]
 ) -> None:
+    before = counted(stack)
     with traffic_on(stack) as traffic:
         crash(three_replicas[1])
     stack.await_ready()
     assert served(traffic)
-    assert all_there(stack, traffic.taken)
+    assert all_there(stack, traffic, before=before)
     assert each_reports(three_replicas, live(stack))
 
 
@@ -188,21 +220,38 @@ def test_redis_that_is_killed_costs_no_ranking_and_has_all_it_acknowledged(
     stack: Stack, three_replicas: list[str]
 ) -> None:
     (redis,) = stack.containers("redis")
-    before = live(stack)
+    version, before = live(stack), counted(stack)
     with traffic_on(stack) as traffic:
         crash(redis)
-        assert soon(lambda: state(redis)["Health"]["Status"] == "healthy", patience_s=60)
+        assert soon(lambda: healthy(redis), patience_s=60)
     stack.await_ready()
     assert served(traffic)
-    assert all_there(stack, traffic.taken)
-    assert each_reports(three_replicas, before)
+    assert all_there(stack, traffic, before=before)
+    assert each_reports(three_replicas, version)
+
+
+def test_redis_that_is_away_for_a_while_costs_no_ranking_and_nobody_is_started_again(
+    stack: Stack, three_replicas: list[str]
+) -> None:
+    (redis,) = stack.containers("redis")
+    began, before = [state(one)["StartedAt"] for one in three_replicas], counted(stack)
+    with traffic_on(stack) as traffic:
+        compose.run("docker", "stop", redis)
+        assert live(stack)
+        compose.run("docker", "start", redis)
+        assert soon(lambda: healthy(redis), patience_s=60)
+    assert served(traffic)
+    assert "feature_store" in traffic.degraded
+    assert soon(lambda: rank(stack)["degraded"] == [], patience_s=60)
+    assert [state(one)["StartedAt"] for one in three_replicas] == began
+    assert all_there(stack, traffic, before=before)
 
 
 def test_a_worker_that_is_killed_in_a_retrain_does_it_in_the_end(stack: Stack, admin: httpx.Client) -> None:
     (worker,) = stack.containers("worker")
     asked = admin.post("/admin/retrain", json={"mode": "full", "promote": False})
     assert asked.status_code == 202, asked.text
-    place = asked.headers["Location"]
+    place, before = asked.headers["Location"], counted(stack)
     with traffic_on(stack) as traffic:
         assert soon(lambda: admin.get(place).json()["state"] == "running", patience_s=60)
         crash(worker)
@@ -210,7 +259,7 @@ def test_a_worker_that_is_killed_in_a_retrain_does_it_in_the_end(stack: Stack, a
     assert job["state"] == "succeeded", job
     assert job["attempt"] >= 2
     assert served(traffic)
-    assert all_there(stack, traffic.taken)
+    assert all_there(stack, traffic, before=before)
 
 
 def test_with_no_api_at_all_nginx_says_so_in_a_problem(stack: Stack) -> None:
@@ -224,10 +273,10 @@ def test_with_no_api_at_all_nginx_says_so_in_a_problem(stack: Stack) -> None:
     assert answer.json()["request_id"] == answer.headers["X-Request-ID"]
 
 
-def test_what_was_live_and_the_admin_key_outlast_the_containers(stack: Stack) -> None:
+def test_what_was_live_and_the_admin_key_outlast_the_containers(stack: Stack, key: str) -> None:
     stack.compose("up", "-d", "--scale", "api=1")
     stack.await_ready()
-    before, key = live(stack), stack.admin_key()
+    before = live(stack)
     stack.compose("down", "--timeout", "40")
     stack.compose("up", "-d")
     stack.await_ready()

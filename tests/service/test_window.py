@@ -23,7 +23,7 @@ from service.golden import golden_requests
 from service.labels import JoinCounts
 from service.store.log_ports import Impression, Shown
 from service.store.ports import AppRecord, HistoryChange, UserRecord
-from service.window import Learned, WindowPlan, WindowRefused, examples_of, learned_until, notes
+from service.window import SHARES, Learned, WindowPlan, WindowRefused, examples_of, learned_until, notes
 from tests.service.rankings import DAY, FULL, NOW, Rankings
 from tests.service.store_front import APPS, SCHEMA, USERS
 
@@ -210,7 +210,7 @@ def test_a_long_log_is_read_page_by_page_to_the_same_window(
 
 def test_new_is_all_that_live_was_not_trained_on_what_was_held_out_from_it_too(rankings: Rankings) -> None:
     rankings.days(4)
-    first, _ = window(rankings)
+    first, _ = window(rankings, replace(PLAN, shares=SHARES["incremental"]))
     trained = first.examples.filter(split="train")
     rankings.days(3, seed=1)
     plan = replace(PLAN, mode="incremental", since=learned_until(asdict(first.facts)), replay=0.0)

@@ -20,8 +20,8 @@ SHOWN = 6
 class Use:
     """days: how long ago the first was shown, the last being out of its window; requests: of that time.
 
-    sells: whether an app sells; it is asked with the app's number, whether it was evening, and how far the time has gone, from 0 to 1; chance: of
-    an install where it sells, and where not.
+    sells: whether an app sells, asked with its number, whether it was evening, and how far the time has gone, from 0 to
+    1; chance: of an install where it sells, and where not.
     """
 
     days: float = 5.0
