@@ -67,7 +67,8 @@ def test_every_command_named_exists(text: str) -> None:
 
 
 def test_every_verb_is_in_the_readme() -> None:
-    assert {verb for verb in [*cli.VERBS, "config"] if f"appshelf {verb}" in README} == {*cli.VERBS, "config", "log"}
+    verbs = {*cli.VERBS, "config", "log"}
+    assert {verb for verb in verbs if f"appshelf {verb}" in README} == verbs
 
 
 def test_every_target_named_is_in_the_makefile() -> None:

@@ -13,7 +13,7 @@ from service.api.messages import RankRequest
 from service.settings import Settings
 from tests.e2e import compose
 from tests.e2e.compose import BASE, IMAGE, KEY, WINDOW_S, Stack, crash, inspect, live_versions, soon, state
-from tests.e2e.visitors import SHOWN, Sent, Traffic, a_day_of_new_fashion, demo_world, statuses, traffic_on
+from tests.e2e.visitors import SHOWN, Traffic, a_day_of_new_fashion, demo_world, statuses, traffic_on
 
 pytestmark = pytest.mark.compose
 
