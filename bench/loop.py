@@ -154,7 +154,7 @@ def _served(name: str, world: World, people: Population, *, folder: Path, calend
 def note_night(told: Day, result: Mapping[str, Any]) -> None:
     """Keep what the night's job came to."""
     told.train_s, told.promoted = result["seconds"]["train"], result["promoted"]
-    told.epochs = result["metrics"].get("epochs")
+    told.epochs = result["training"]["epochs"]
     told.failures = [check["name"] for check in result["report"]["checks"] if check["outcome"] == "failed"]
 
 

@@ -97,6 +97,8 @@ def _reason(error: ValidationError) -> str:
     found = error.errors(include_url=False, include_input=False)[0]
     place = ".".join(str(part) for part in found["loc"])
     why = str(found["msg"]).removeprefix("Value error, ")
+    if found["type"] in ("model_type", "model_attributes_type"):
+        why = "an event is a JSON object"
     if found["type"] == "string_pattern_mismatch":
         why = KIND if place == "kind" else SPELLING[found["ctx"]["pattern"]]
     return f"{place}: {why}" if place else why

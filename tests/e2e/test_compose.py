@@ -160,10 +160,10 @@ def test_what_came_back_becomes_the_next_version_which_serves_through_the_publis
     asked = admin.post("/admin/retrain", json={"replay": 0})
     assert asked.status_code == 202, asked.text
     job = ended(admin, asked.headers["Location"])
-    assert job["state"] == "succeeded", job
+    assert job["state"] == "succeeded", told(job)
     made = job["result"]["version"]
     report = admin.get(f"/admin/versions/{made}").json()
-    assert report["state"] == "live", job
+    assert report["state"] == "live", told(job)
     assert made != before
     assert soon(lambda: live(stack) == made, patience_s=60)
 
@@ -256,7 +256,7 @@ def test_a_worker_that_is_killed_in_a_retrain_does_it_in_the_end(stack: Stack, a
         assert soon(lambda: admin.get(place).json()["state"] == "running", patience_s=60)
         crash(worker)
         job = ended(admin, place)
-    assert job["state"] == "succeeded", job
+    assert job["state"] == "succeeded", told(job)
     assert job["attempt"] >= 2
     assert served(traffic)
     assert all_there(stack, traffic, before=before)
@@ -295,3 +295,8 @@ def ended(admin: httpx.Client, place: str) -> dict[str, Any]:
     soon(over, patience_s=JOB_S)
     job: dict[str, Any] = admin.get(place).json()
     return job
+
+
+def told(job: dict[str, Any]) -> str:
+    """A job's lines and its result, for whoever reads a failure."""
+    return "\n".join([*(line["text"] for line in job["lines"]), json.dumps(job["result"], indent=1)])

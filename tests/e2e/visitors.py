@@ -147,11 +147,12 @@ def _visit(stack: Stack, met: Traffic, stop: Event) -> None:
     for number in itertools.count():
         user = f"u{number % 500}"
         with stack.client() as client:
-            for _ in range(25):
+            for turn in range(25):
                 if stop.is_set():
                     return
                 if shown := _look(client, user, met):
-                    _tell(client, event(*shown, user=user, kind="click"), met)
+                    kind = "click" if turn % 5 else "install"
+                    _tell(client, event(*shown, user=user, kind=kind), met)
 
 
 def _look(client: httpx.Client, user: str, met: Traffic) -> tuple[str, str] | None:

@@ -68,6 +68,40 @@ def test_scale_makes_a_mean_loss_count_as_a_sum() -> None:
     assert mean.item() == total.item() != 0.0
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_ftrl_steps_on_from_a_weight_that_it_did_not_make(sparse: bool) -> None:
+    table = nn.Parameter(torch.tensor([[0.5], [-0.2], [0.0]]))
+    optimizer = FTRLProximal([table], {"alpha": 0.1, "beta": 1.0, "l1": 2.0, "l2": 0.1})
+    tiny = torch.full((3, 1), 1e-6)
+    table.grad = torch.sparse_coo_tensor(torch.arange(3)[None], tiny, (3, 1), check_invariants=True) if sparse else tiny
+
+    optimizer.step()
+
+    torch.testing.assert_close(table.detach(), torch.tensor([[0.5], [-0.2], [0.0]]), rtol=1e-4, atol=1e-5)
+
+
+def test_ftrls_state_is_kept_where_it_gives_the_weight_and_mended_where_the_options_changed() -> None:
+    table, draw = nn.Parameter(torch.zeros(50)), torch.Generator().manual_seed(4)
+    options = {"alpha": 0.1, "beta": 1.0, "l1": 1.0}
+    optimizer = FTRLProximal([table], options)
+    for _ in range(30):
+        table.grad = torch.randn(50, generator=draw)
+        optimizer.step()
+    state = {kind: value.clone() for kind, value in optimizer.state[table].items()}
+    assert 0 < int(table.count_nonzero()) < 50
+
+    same = optimizer.reconciled(table.detach(), state, optimizer.param_groups[0])
+    other = FTRLProximal([table], {**options, "alpha": 0.3, "l1": 0.2})
+    other.state[table] = other.reconciled(table.detach(), state, other.param_groups[0])
+
+    assert torch.equal(same["z"], state["z"])
+    assert torch.equal(other.state[table]["n"], state["n"])
+    before = table.detach().clone()
+    table.grad = torch.zeros(50)
+    other.step()
+    torch.testing.assert_close(table.detach(), before)
+
+
 def test_a_repeated_row_of_a_sparse_gradient_counts_as_one_summed_gradient() -> None:
     table = nn.Parameter(torch.zeros(3, 1))
     rows, values = torch.tensor([[1, 1]]), torch.tensor([[2.0], [3.0]])
