@@ -155,7 +155,7 @@ def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Be
     settling, trimming = (
         OneAtATime(backend.jobs, name, holder=process, clock=time.time) for name in ("settling", "trimming")
     )
-    settler = Settler(SettlerParts(backend.log, backend.features, process, time.time, settling))
+    settler = Settler(SettlerParts(backend.log, backend.features, process, time.time, settling, settling.give_back))
     kept = Kept(settings.log_keep_days, settings.log_keep_impressions)
 
     def trim() -> None:
@@ -163,7 +163,7 @@ def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Be
             trim_log(backend.log, kept, now=time.time())
 
     return (
-        Repeated("settling", settler.settle, every_s=SETTLE_EVERY_S, last=settling.give_back),
+        Repeated("settling", settler.settle, every_s=SETTLE_EVERY_S, last=settler.leave),
         Repeated("trimming", trim, every_s=TRIM_EVERY_S, last=trimming.give_back),
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
+from service.errors import StoreUnavailable
 from service.labels import CLOCK_SKEW_S
 from service.store.log_ports import INSTALL, UNINSTALL, Displayed, EventLog, Feedback, Taken
 from service.store.ports import FeatureStore, HistoryChange
@@ -129,7 +130,8 @@ class SettlerParts:
     """What a settler works with. clock: epoch seconds; consumer: its name in the log.
 
     turn: True where this process may settle now. One process at a time should, so that a user's changes are made in
-    the order in which they were taken; the next may begin IDLE_S after the last was heard of, not before.
+    the order in which they were taken; the next may begin IDLE_S after the last was heard of, not before. leave: lets
+    the next begin at once.
     """
 
     log: EventLog
@@ -137,6 +139,7 @@ class SettlerParts:
     consumer: str
     clock: Callable[[], float]
     turn: Callable[[], bool]
+    leave: Callable[[], None] = lambda: None
 
 
 class Settler:
@@ -147,6 +150,7 @@ class Settler:
 
     def __init__(self, parts: SettlerParts) -> None:
         self._parts = parts
+        self._rest_until = 0.0
 
     def settle(self) -> None:
         """Settle what waits, BATCHES_A_TURN at most, so that a process told to end does. Raises StoreUnavailable."""
@@ -155,10 +159,30 @@ class Settler:
                 return
 
     def step(self) -> int:
-        """Settle what waits, a batch of it; how many events were dealt with. Raises StoreUnavailable."""
+        """Settle what waits, a batch of it; how many events were dealt with. Raises StoreUnavailable.
+
+        What was claimed and not settled, as the store went away, is handed out again after IDLE_S; until then nothing
+        is settled, as what was taken later must not be settled before it.
+        """
         parts = self._parts
-        if not parts.turn():
+        if not parts.turn() or parts.clock() < self._rest_until:
             return 0
+        try:
+            return self._settle_some()
+        except StoreUnavailable:
+            self._rest_until = parts.clock() + IDLE_S
+            raise
+
+    def leave(self) -> None:
+        """Let another settle at once, but for what is claimed here, which it would be handed too late.
+
+        Raises StoreUnavailable.
+        """
+        if self._parts.clock() >= self._rest_until:
+            self._parts.leave()
+
+    def _settle_some(self) -> int:
+        parts = self._parts
         claimed = parts.log.claim(parts.consumer, count=SETTLED_AT_ONCE, idle_s=IDLE_S)
         moving = [event for event in claimed if event.kind in (INSTALL, UNINSTALL)]
         users = self._users_of(moving)

@@ -87,11 +87,18 @@ class Coordinator:
                 self._store.finish(rollout.id, outcome)
 
     def _await_votes(self, rollout: Rollout) -> None:
-        """Return when every leased process is prepared; one that stops or starts meanwhile is counted out or in."""
-        while pending := self._pending(rollout):
+        """Return when every leased process is prepared; one that stops or starts meanwhile is counted out or in.
+
+        Past the deadline nothing may move, whoever was slow: another rollout may have begun or ended since.
+        """
+        while True:
+            pending = self._pending(rollout)
             if self._time.clock() >= rollout.deadline:
+                who = pending[0] if pending else "of this promote"
                 detail = f"did not answer within {self._pace.deadline_s:.0f} s"
-                raise RolloutFailed(rollout.version, process=pending[0], detail=detail)
+                raise RolloutFailed(rollout.version, process=who, detail=detail)
+            if not pending:
+                return
             self._time.wait(self._pace.poll_s)
 
     def _pending(self, rollout: Rollout) -> list[str]:

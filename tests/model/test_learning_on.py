@@ -154,7 +154,7 @@ def test_a_parent_without_optimizer_state_gives_its_weights_and_says_so() -> Non
 
 def test_another_recipe_takes_the_weights_and_begins_its_state_anew() -> None:
     parent = parent_of("paper")
-    config = TrainConfig(recipe="adam", params={**SMALL, "batch_norm": False}, batch_size=64, epochs=1)
+    config = TrainConfig(recipe="adam", params={**SMALL, "batch_norm": False, "dropout": 0.0}, batch_size=64, epochs=1)
 
     result = trained(config, BEFORE, WarmStart(parent))
 
@@ -211,7 +211,7 @@ def test_a_new_field_changes_no_score_until_it_is_learned() -> None:
     result = trained(CONFIG, data, WarmStart(parent))
 
     assert result.history[0]["auc"] == pytest.approx(stop_auc(parent, BEFORE), abs=1e-4)
-    assert result.net.state_dict()["deep.first.request"].ne(0).all()
+    assert result.net.state_dict()["deep.first.request"].ne(0).any(0).all()
 
 
 def test_a_log_of_another_sampling_rate_begins_calibrated() -> None:

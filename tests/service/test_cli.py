@@ -193,6 +193,52 @@ def test_a_file_that_is_no_training_configuration_is_refused(run: Run, tmp_path:
     assert "not a YAML file of training options" in refusal(run("train", "--config", str(tmp_path / "list.yaml")))
 
 
+def test_a_configuration_that_is_not_utf8_is_refused_in_one_sentence(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "latin.yaml").write_bytes("recipe: paper # für später".encode("latin-1"))
+    refused = refusal(run("train", "--config", str(tmp_path / "latin.yaml")))
+    assert "not UTF-8" in refused
+    assert "latin.yaml" in refused
+
+
+def test_training_learns_on_from_live_and_says_so(run: Run) -> None:
+    trained = run("train", "--epochs", "1", "--json")
+    assert f"training on from {LIVE}, which is live" in trained.stderr
+    assert "epoch 0/1: log loss" in trained.stderr
+    assert json.loads(trained.stdout)["parent"] == LIVE
+
+
+def test_training_begins_from_scratch_where_it_is_told_to(run: Run) -> None:
+    trained = run("train", "--scratch", "--epochs", "1", "--json")
+    assert "training from scratch, as asked" in trained.stderr
+    assert json.loads(trained.stdout)["parent"] is None
+
+
+def test_training_begins_from_scratch_where_live_is_another_network(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "small.yaml").write_text("{params: {hidden: [3]}, epochs: 1}")
+    trained = run("train", "--config", str(tmp_path / "small.yaml"), "--json")
+    assert f"training from scratch, since live, {LIVE}, has other layers" in trained.stderr
+    assert json.loads(trained.stdout)["parent"] is None
+
+
+def test_training_can_learn_on_from_any_version(run: Run) -> None:
+    words = ("--reset-optimizer", "--compact", "--epochs", "1")
+    trained = run("train", "--from", PASSED, *words)
+    version = trained.stdout.strip()
+    assert f"trained on from {PASSED}" in trained.stderr
+    assert "optimizer state reset" in trained.stderr
+    assert json.loads(run("versions", "--json").stdout)[-1]["version"] == version
+
+
+def test_training_from_scratch_from_a_version_is_refused(run: Run) -> None:
+    assert "--scratch" in refusal(run("train", "--scratch", "--from", "live"))
+
+
+def test_learning_on_from_live_where_nothing_is_live_is_refused(log: Path, tmp_path: Path) -> None:
+    run = run_on(tmp_path / "home")
+    run("import", "parquet", str(log))
+    assert "nothing is live" in refusal(run("train", "--from", "live"))
+
+
 def test_an_unknown_setting_is_refused(run: Run) -> None:
     assert "APPSHELF_PORT" in refusal(run("versions", APPSHELF_PROT="1"))
 

@@ -1,7 +1,9 @@
 """Taking events: what is accepted, late, orphaned, known or refused, and what installs make of histories."""
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -253,6 +255,55 @@ def test_a_store_that_is_away_loses_no_change(intake: Intake, backend: Backend, 
     clock.advance(IDLE_S)
     settler.settle()
     assert history(backend) == ["com.x"]
+
+
+@pytest.mark.parametrize(
+    ("broken", "carried_out"), [("claim", True), ("change_history", False), ("change_history", True), ("settle", False)]
+)
+def test_after_a_step_that_failed_nothing_newer_is_settled_first(
+    intake: Intake, backend: Backend, clock: Clock, *, broken: str, carried_out: bool
+) -> None:
+    flaky = Flaky(backend, broken, carried_out=carried_out)
+    left: list[float] = []
+    settler = Settler(
+        replace(parts(backend, clock), log=flaky, features=flaky, leave=lambda: left.append(clock()))  # type: ignore[arg-type]  # all that it calls
+    )
+    intake.take([install("e1")])
+    with pytest.raises(StoreUnavailable):
+        settler.settle()
+    intake.take([install("e2", kind="uninstall")])
+    settler.settle()
+    settler.leave()
+    assert left == []
+    clock.advance(IDLE_S)
+    settler.settle()
+    settler.leave()
+    assert history(backend) == []
+    assert backend.log.claim("anyone", count=9, idle_s=0) == ()
+    assert left == [clock()]
+
+
+class Flaky:
+    """A log and a feature store of which one call has no answer once, whether it was carried out or not."""
+
+    def __init__(self, backend: Backend, broken: str, *, carried_out: bool) -> None:
+        self._backend = backend
+        self._broken: str | None = broken
+        self._carried_out = carried_out
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # whatever the store has
+        store = self._backend.features if name == "change_history" else self._backend.log
+        call = getattr(store, name)
+        return self._unanswered(call) if name == self._broken else call
+
+    def _unanswered(self, call: Callable[..., object]) -> Callable[..., None]:
+        def called(*arguments: object, **named: object) -> None:
+            self._broken = None
+            if self._carried_out:
+                call(*arguments, **named)
+            raise StoreUnavailable("store", "it went away")
+
+        return called
 
 
 def test_settling_the_same_events_twice_changes_nothing(intake: Intake, backend: Backend, clock: Clock) -> None:

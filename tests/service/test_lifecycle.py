@@ -30,13 +30,13 @@ from service.errors import (
     RolloutUnderWay,
     UnknownVersion,
 )
-from service.lifecycle import enter_orphans, gate_version, promote_version, roll_back, train_version
+from service.lifecycle import TrainOptions, enter_orphans, gate_version, promote_version, roll_back, train_version
 from service.quality import quality
 from service.states import State
 from service.store.ports import Note
 from service.store.sqlite import Database
 from service.store.sqlite_rollout import SqliteRolloutStore
-from tests.service.store_front import LIVE, MISSING_ITS_GOLDEN, PASSED, REJECTED, settings
+from tests.service.store_front import LIVE, MISSING_ITS_GOLDEN, PASSED, REJECTED, dataset, settings
 
 SMALL = TrainConfig(params={"hidden": [4]}, epochs=1, batch_size=256)
 UNSEEN = "20260202T000000Z-cccccc"
@@ -362,3 +362,49 @@ def promote_when_free(container: Container, version: str) -> str | None:
             return container.registry.live()
         except RolloutUnderWay:
             time.sleep(0.1)
+
+
+def test_a_version_learned_on_from_another_names_its_parent_and_what_it_took_over(container: Container) -> None:
+    config = TrainConfig.model_validate(load(container.home.bundles / LIVE).manifest.config)
+    version = train_version(container, TrainOptions(config, LIVE), token="dddddd", progress=lambda _: None)
+
+    manifest, entry = load(container.home.bundles / version).manifest, container.registry.get(version)
+    training = manifest.facts["training"]
+    assert manifest.parent == entry.parent == LIVE
+    assert training["warm_start"]["optimizer"] == "carried"
+    assert training["warm_start"]["rows_new"] == 0
+    assert manifest.metrics["auc"] >= training["start_auc"]
+    assert container.registry.history()[-1].why.startswith(f"trained on from {LIVE}: ")
+
+
+def test_a_version_can_be_learned_on_from_one_that_was_learned_on(container: Container) -> None:
+    config = TrainConfig.model_validate(load(container.home.bundles / LIVE).manifest.config)
+    first = train_version(container, TrainOptions(config, LIVE), token="dddddd", progress=lambda _: None)
+    second = train_version(container, TrainOptions(config, first), token="eeeeee", progress=lambda _: None)
+
+    auc = {version: container.registry.get(version).metrics["auc"] for version in (LIVE, first, second)}
+    assert auc[second] >= auc[first] >= auc[LIVE]
+
+
+def test_a_parent_that_lost_its_optimizer_file_gives_its_weights_alone(container: Container) -> None:
+    (container.home.bundles / LIVE / "optimizer.safetensors").unlink()
+    config = TrainConfig.model_validate(load(container.home.bundles / LIVE).manifest.config)
+
+    version = train_version(container, TrainOptions(config, LIVE), token="dddddd", progress=lambda _: None)
+
+    manifest = load(container.home.bundles / version).manifest
+    assert manifest.facts["training"]["warm_start"]["optimizer"] == "missing"
+
+
+def test_a_parent_that_is_not_there_is_refused_before_anything_is_trained(container: Container) -> None:
+    seen: list[object] = []
+    with pytest.raises(UnknownVersion):
+        train_version(container, TrainOptions(SMALL, UNSEEN), token="dddddd", progress=seen.append)
+    assert seen == []
+
+
+def test_a_dataset_can_stand_in_for_the_homes(container: Container) -> None:
+    other = dataset(seed=9)
+    version = train_version(container, TrainOptions(SMALL, dataset=other), token="dddddd", progress=lambda _: None)
+    statistics = load(container.home.bundles / version).statistics
+    assert statistics["row_count"] == len(other.examples.filter(split="train"))

@@ -26,6 +26,7 @@ from tests.service.store.backends import BACKENDS, PATIENT_S, Backend, Place
 from tests.service.store.entries import NEW, NOTE, OLD, entry
 
 REJECTED = "20261103T000000Z-00000c"
+LATER = "20261104T000000Z-00000d"
 
 
 @pytest.fixture
@@ -119,6 +120,25 @@ def test_a_process_that_never_answers_aborts_the_rollout_at_its_deadline(fleet: 
 
     assert process.engine.version == OLD
     assert clock.now - began_at == pytest.approx(PACE.deadline_s, abs=2 * PACE.poll_s)
+
+
+def test_a_promote_that_was_held_up_past_its_deadline_moves_nothing(
+    fleet: Fleet, backend: Backend, registry: Registry
+) -> None:
+    process = fleet.start(Process("p1"))
+    backend.index.add(entry(LATER, State.PASSED), note=NOTE)
+
+    def be_overtaken() -> None:
+        fleet.step()  # which prepares it and votes
+        fleet.wait(PACE.deadline_s)
+        fleet.promote(LATER)
+
+    with pytest.raises(RolloutFailed, match="process of this promote did not answer within 60 s"):
+        fleet.coordinator.promote(NEW, note=NOTE, check=be_overtaken)
+
+    assert NEW in process.prepared
+    assert process.engine.version == registry.live() == LATER
+    assert registry.get(NEW).state is State.PASSED
 
 
 def test_a_killed_process_is_not_waited_for_beyond_its_lease(fleet: Fleet, clock: Clock) -> None:
