@@ -23,6 +23,12 @@ EVERY_S = 0.1
 POPULARITY = "popularity"
 """Stands for the version where an answer was ordered by popularity, so that nobody takes its scores for a version's."""
 
+REPEATED = "repeated_id"
+"""Why an impression is lost whose request came under an id (X-Request-ID) that an earlier one had.
+
+Those of users who were deleted before they could be written are counted with them.
+"""
+
 log = logging.getLogger(__name__)
 
 
@@ -83,16 +89,20 @@ class ImpressionWriter:
         self._writing = Lock()  # taken for as long as the store takes, never by a request that ranks
         self._stop = Event()
         self._trouble: str | None = None
+        self._unsure = False  # after a try without an answer, which may have kept what is tried again
         self._thread = Thread(target=self._run, name="impressions", daemon=True)
 
     def record(self, impression: Impression) -> None:
-        """Take an impression, or drop it where there is no room. Neither waits for the store nor raises."""
+        """Take an impression, or drop it where there is no room, or where its request's id is of another that is held.
+
+        Neither waits for the store nor raises.
+        """
         with self._holding:
-            room = len(self._held) < self._capacity
-            if room:
-                self._held.setdefault(impression.request_id, impression)
-        if not room:
-            self._meter.impressions_lost("buffer_full", count=1)
+            repeated, room = impression.request_id in self._held, len(self._held) < self._capacity
+            if room and not repeated:
+                self._held[impression.request_id] = impression
+        if repeated or not room:
+            self._meter.impressions_lost(REPEATED if repeated else "buffer_full", count=1)
 
     def flush(self, request_ids: Iterable[str]) -> None:
         """Where one of these is held back, write all that is now. Raises StoreUnavailable."""
@@ -152,9 +162,14 @@ class ImpressionWriter:
     def _show(self, batch: list[Impression]) -> None:
         """Put a batch into the log. One that the log cannot take for any other reason than being away is given up."""
         try:
-            self._log.show(batch)
-            self._meter.impressions_kept(len(batch))
+            new = self._log.show(batch)
+            repeated = 0 if self._unsure else len(batch) - new
+            self._unsure = False
+            self._meter.impressions_kept(len(batch) - repeated)
+            if repeated:
+                self._meter.impressions_lost(REPEATED, count=repeated)
         except StoreUnavailable:
+            self._unsure = True
             raise
         except Exception as error:  # a batch of impressions: the next ones are to be written all the same
             self._meter.impressions_lost("unwritable", count=len(batch))

@@ -128,15 +128,16 @@ def _sound(folder: Path) -> Manifest:
     if manifest.format != FORMAT:
         raise LogFilesRefused(f"{place} has format {manifest.format} where {FORMAT} is known; upgrade appshelf")
     for name, entry in manifest.files.items():
-        if fault := _fault(folder / name, entry):
+        if fault := _fault(folder, name, entry):
             raise LogFilesRefused(f"{folder / name} {fault}; restore it from a copy or export again")
     return manifest
 
 
-def _fault(file: Path, entry: Entry) -> str | None:
+def _fault(folder: Path, name: str, entry: Entry) -> str | None:
     """What is wrong with a file, None where nothing is."""
-    if not FILE_NAME.fullmatch(file.name):
+    if not FILE_NAME.fullmatch(name):
         return "is in the manifest and no file of an export has such a name"
+    file = folder / name
     try:
         size = file.stat().st_size
         if size != entry.size:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import polars as pl
@@ -11,6 +11,7 @@ from model.query import Value
 from service.store.log_ports import Feedback, Impression, Shown
 
 Row = dict[str, Any]
+T = TypeVar("T")
 
 MOMENT = pl.Datetime("us", "UTC")
 COUNTED = pl.Struct({"app_id": pl.String, "count": pl.Int64})
@@ -59,14 +60,18 @@ def feedback_frame(feedback: Sequence[Feedback]) -> pl.DataFrame:
 
 
 def impressions_of(frame: pl.DataFrame) -> list[Impression]:
-    """The impressions of such rows. Raises pl.exceptions.PolarsError, ValueError, KeyError, TypeError."""
-    return [_impression(row) for row in _rows(frame, IMPRESSIONS)]
+    """The impressions of such rows.
+
+    Raises pl.exceptions.PolarsError, msgspec.MsgspecError, ValueError, KeyError, TypeError.
+    """
+    return [_whole(_impression(row), Impression) for row in _rows(frame, IMPRESSIONS)]
 
 
 def feedback_of(frame: pl.DataFrame) -> list[Feedback]:
-    """The events of such rows. Raises pl.exceptions.PolarsError, ValueError, KeyError, TypeError."""
+    """The events of such rows. Raises as `impressions_of`."""
     timed = ("at", "received_at")
-    return [Feedback(**row | {name: row[name] / 1e6 for name in timed}) for row in _rows(frame, FEEDBACK)]
+    events = (Feedback(**row | {name: row[name] / 1e6 for name in timed}) for row in _rows(frame, FEEDBACK))
+    return [_whole(event, Feedback) for event in events]
 
 
 def _frame(rows: list[Row], schema: pl.Schema) -> pl.DataFrame:
@@ -105,6 +110,11 @@ def _impression(row: Row) -> Impression:
         history={entry["app_id"]: entry["count"] for entry in row["history"]},
         items=tuple(Shown(**item | {"features": _values(item["features"])}) for item in row["items"]),
     )
+
+
+def _whole(one: T, kind: type[T]) -> T:
+    """The same, as every store can read it back: a null or a NaN where there must be a value is refused here."""
+    return msgspec.json.decode(msgspec.json.encode(one), type=kind)
 
 
 def _microseconds(at: float) -> int:

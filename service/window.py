@@ -20,6 +20,7 @@ from service.store.ports import FeatureStore
 
 SECONDS_PER_DAY = 86_400.0
 LOG = "log"
+REPLAYED_AT_MOST = 10**9
 SHARES = {"incremental": Shares(train=0.7, stop=0.15), "full": Shares(train=0.9, stop=0.05)}
 """What is new is little, and enough of it must judge; of a whole window a small part does, and the rest is learned."""
 
@@ -62,8 +63,8 @@ class WindowPlan:
 
     @property
     def begins(self) -> float:
-        """The start of the window, in epoch seconds."""
-        return self.now - self.days * SECONDS_PER_DAY
+        """The start of the window, in epoch seconds; not before 1970, however many days are asked for."""
+        return max(0.0, self.now - self.days * SECONDS_PER_DAY)
 
     @property
     def new_since(self) -> float:
@@ -146,7 +147,8 @@ def _shown(log: EventLog, reader: Reader, plan: WindowPlan) -> tuple[pl.DataFram
 def _wanted(new: pl.DataFrame, plan: WindowPlan) -> Wanted:
     """The old rows to go with the new ones in training: none where the whole window is new."""
     trained = int((new["split"] == "train").sum()) if plan.mode == "incremental" else 0
-    return Wanted(round(plan.replay * trained), plan.new_since, plan.rule(plan.begins), plan.seed)
+    rows = round(min(plan.replay * trained, REPLAYED_AT_MOST))
+    return Wanted(rows, plan.new_since, plan.rule(plan.begins), plan.seed)
 
 
 def _canonical(rows: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:

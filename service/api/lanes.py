@@ -13,8 +13,13 @@ LANES: Mapping[str, str] = {
     "apps": STORED,
     "events": STORED,
     "admin": ADMIN,
+    "admin/retrain": STORED,
+    "admin/jobs": STORED,
 }
-"""The lane of a path by its first part; any other, such as a probe, has none and never waits."""
+"""The lane of a path by its first two parts, else by its first; any other, such as a probe, has none and never waits.
+
+Asking for a job, looking at it and cancelling it never wait for the end of a gate's judgement or of a rollout.
+"""
 
 WIDTHS: Mapping[str, int] = {RANK: 8, STORED: 4, ADMIN: 2}
 """Requests of a lane that are worked on at a time. More rankings would only queue for the same cores, and each holds a
@@ -36,9 +41,14 @@ class Lanes:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on when there is room in its lane."""
-        lane = LANES.get(scope["path"].lstrip("/").partition("/")[0]) if scope["type"] == "http" else None
+        lane = _lane(scope["path"]) if scope["type"] == "http" else None
         if lane is None:
             await self._app(scope, receive, send)
             return
         async with self._limiters[lane]:
             await self._app(scope, receive, send)
+
+
+def _lane(path: str) -> str | None:
+    first, *rest = path.lstrip("/").split("/", 2)
+    return LANES.get("/".join((first, *rest[:1]))) or LANES.get(first)

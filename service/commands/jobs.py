@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from service.store.job_ports import Job
 
 LOOK_S = 0.3
+MOST_LISTED = 1_000
 
 
 class Mode(StrEnum):
@@ -147,7 +148,7 @@ def jobs(
     ] = None,
     *,
     cancel: Annotated[bool, typer.Option("--cancel", help="Ask for its end.")] = False,
-    limit: Annotated[int, typer.Option(min=1, help="Jobs to list.")] = 20,
+    limit: Annotated[int, typer.Option(min=1, max=MOST_LISTED, help="Jobs to list.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List the newest jobs, or show one with its lines, or cancel it."""

@@ -1,6 +1,7 @@
 """The queue of jobs: one waits or runs at a time, over every process that shares the store."""
 
 import logging
+import re
 import secrets
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -23,6 +24,9 @@ PRESENCE = "worker"
 
 SUBMIT, SUBMIT_S = "submit", 10.0
 """The lease of who enters a job, and the seconds after which one that was killed meanwhile no longer holds it."""
+
+ANY_ID = re.compile(r"[A-Za-z0-9-]{1,80}")
+"""What may be a job's id; of anything else no store is asked."""
 
 LOOKED_AT = 50
 """Newest jobs that are looked at; as one waits or runs at a time, one that has not ended is the newest."""
@@ -74,7 +78,7 @@ class JobQueue:
 
     def get(self, job_id: str) -> Job:
         """A job with its lines. Raises UnknownJob."""
-        job = self.store.get(job_id)
+        job = self.store.get(job_id) if ANY_ID.fullmatch(job_id) else None
         if job is None:
             raise UnknownJob(job_id)
         return job

@@ -13,6 +13,9 @@ import msgspec
 
 from model.query import Value
 
+FORGOTTEN_KEPT_S = 3_600.0
+"""Seconds that a log knows whom it has forgotten; no process holds an impression back so long."""
+
 INSTALL, UNINSTALL = "install", "uninstall"
 """The kinds of event that change what a user has; any other kind is only kept."""
 
@@ -98,7 +101,10 @@ class EventLog(Protocol):
     """Impressions by request id, feedback by event id."""
 
     def show(self, impressions: Iterable[Impression]) -> int:
-        """Keep impressions, all or none; how many were new. A request id that is kept already stays as it was."""
+        """Keep impressions, all or none; how many were new. A request id that is kept already stays as it was.
+
+        One of a user who was forgotten since it was made, as some process held it back meanwhile, is not kept.
+        """
 
     def displayed(self, request_ids: Iterable[str]) -> Mapping[str, Displayed]:
         """What was shown under these request ids, those that are known, in one round trip."""

@@ -24,6 +24,7 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:{log}:unsettled               stream  the ids of events to be dealt with; consumer group `settlers`
     appshelf:{log}:places                  hash    event id -> its place in that stream, until it is settled
     appshelf:{log}:user:<user id>          set     i<request id> and e<event id>: what to remove with the user
+    appshelf:{log}:forgotten               zset    <user set's key> by epoch seconds, for an hour: who was forgotten
     appshelf:{log}:request:<request id>    set     event ids that name this request
     appshelf:{jobs}:job:<job id>           hash    a field of Job each, those that are None left out
     appshelf:{jobs}:lines:<job id>         list    [at, text]

@@ -6,11 +6,20 @@ from itertools import chain, takewhile
 
 import msgspec
 
-from service.store.log_ports import Displayed, Feedback, Impression, LogCounts, Taken
+from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, Feedback, Impression, LogCounts, Taken
 from service.store.redis_client import RedisLink, Row
 from service.store.redis_layout import Keys
 from service.store.redis_log_removal import LogRemoval
-from service.store.redis_log_scripts import CLAIM, DIGEST_LENGTH, FORGET_CONSUMERS, GROUP, SETTLE, SHOW, TAKE
+from service.store.redis_log_scripts import (
+    CLAIM,
+    DIGEST_LENGTH,
+    FORGET_CONSUMERS,
+    GROUP,
+    NOTE_FORGOTTEN,
+    SETTLE,
+    SHOW,
+    TAKE,
+)
 
 PAGE = 500
 TRIMMED_AT_ONCE = 1_000
@@ -41,7 +50,7 @@ class RedisEventLog:
     def show(self, impressions: Iterable[Impression]) -> int:
         """Keep impressions in one script; how many were new."""
         asked = list(impressions)
-        keys = [*self._keys("impressions", "displayed", "impressions:at")]
+        keys = [*self._keys("impressions", "displayed", "impressions:at", "forgotten")]
         keys += [self._key(f"user:{one.user_id}") for one in asked]
         return int(self._link.run(SHOW, keys, [*chain(*map(self._impression_row, asked))]))
 
@@ -83,6 +92,8 @@ class RedisEventLog:
 
     def forget_user(self, user_id: str) -> int:
         """Remove every impression of a user and every event that names the user or one of those impressions."""
+        noted = self._key(f"user:{user_id}"), repr(self._clock())
+        self._link.run(NOTE_FORGOTTEN, self._keys("forgotten"), noted)  # first, or one may slip in
         return self._removal.of_user(user_id)
 
     def trim(self, *, before: float, keep: int) -> int:
@@ -95,6 +106,8 @@ class RedisEventLog:
         while (past := self.counts().impressions - keep) > 0:
             last = min(past, TRIMMED_AT_ONCE) - 1
             gone += self._removal.remove(request_ids=self._ids("ZRANGE", self._key("impressions:at"), 0, last))
+        long_ago = self._clock() - FORGOTTEN_KEPT_S
+        self._link.ask("ZREMRANGEBYSCORE", self._key("forgotten"), "-inf", f"({long_ago!r}")
         self._link.run(FORGET_CONSUMERS, self._keys("unsettled"), [GROUP, CONSUMERS_KEPT_MS])
         return gone
 

@@ -5,18 +5,27 @@ from service.store.redis_client import Script
 DIGEST_LENGTH = 32
 GROUP = "settlers"
 
-# KEYS: impressions, displayed, at, the user's set of each; ARGV: request id, impression, displayed, at of each.
+# KEYS: impressions, displayed, at, forgotten, the user's set of each; ARGV: request id, impression, displayed, at of
+# each.
 SHOW = Script("""
 local new = 0
 for n = 1, #ARGV, 4 do
-    if redis.call('HSETNX', KEYS[1], ARGV[n], ARGV[n + 1]) == 1 then
+    local user = KEYS[4 + (n + 3) / 4]
+    local forgotten = redis.call('ZSCORE', KEYS[4], user)
+    local gone = forgotten and tonumber(forgotten) >= tonumber(ARGV[n + 3])
+    if not gone and redis.call('HSETNX', KEYS[1], ARGV[n], ARGV[n + 1]) == 1 then
         redis.call('HSET', KEYS[2], ARGV[n], ARGV[n + 2])
         redis.call('ZADD', KEYS[3], ARGV[n + 3], ARGV[n])
-        redis.call('SADD', KEYS[3 + (n + 3) / 4], 'i' .. ARGV[n])
+        redis.call('SADD', user, 'i' .. ARGV[n])
         new = new + 1
     end
 end
 return new
+""")
+
+# KEYS: forgotten; ARGV: a user's set, at. A full Redis cannot note it, and is to remove all the same.
+NOTE_FORGOTTEN = Script("""
+redis.pcall('ZADD', KEYS[1], ARGV[2], ARGV[1])
 """)
 
 # KEYS: feedback, at, unsettled, places, then of each event the user's and the request's set, or the first key for none;

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 import msgspec
 
-from service.store.log_ports import Displayed, Feedback, Impression, LogCounts, Taken
+from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, Feedback, Impression, LogCounts, Taken
 from service.store.sqlite import Database, Row
 
 PAGE = 500
@@ -13,7 +13,8 @@ TRIMMED_AT_ONCE = 5_000
 """Rows a transaction: few enough that whoever writes meanwhile gets a turn between two."""
 
 SHOW = """
-INSERT INTO impressions (request_id, at, user_id, shown, body) VALUES (?, ?, ?, ?, ?)
+INSERT INTO impressions (request_id, at, user_id, shown, body) SELECT ?1, ?2, ?3, ?4, ?5
+WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE user_id = ?3 AND at >= ?2)
 ON CONFLICT (request_id) DO NOTHING"""
 DISPLAYED = """
 SELECT request_id, at, user_id, shown FROM impressions WHERE request_id IN (SELECT value FROM json_each(?))"""
@@ -32,6 +33,8 @@ SELECT at, id, body FROM impressions WHERE at >= ? AND at < ? AND (at > ? OR id 
 FEEDBACK = """
 SELECT at, id, body FROM feedback WHERE at >= ? AND at < ? AND (at > ? OR id > ?) ORDER BY at, id LIMIT ?"""
 
+FORGOTTEN = """
+INSERT INTO forgotten (user_id, at) VALUES (?, ?) ON CONFLICT (user_id) DO UPDATE SET at = excluded.at"""
 FORGET = (
     "DELETE FROM feedback WHERE request_id IN (SELECT request_id FROM impressions WHERE user_id = ?)",
     "DELETE FROM feedback WHERE user_id = ?",
@@ -117,11 +120,14 @@ class SqliteEventLog:
     def forget_user(self, user_id: str) -> int:
         """Remove every impression of a user and every event that names the user or one of those impressions."""
         with self._database.writing() as connection:
+            connection.execute(FORGOTTEN, (user_id, self._clock()))
             return sum(connection.execute(statement, (user_id,)).rowcount for statement in FORGET)
 
     def trim(self, *, before: float, keep: int) -> int:
         """Remove what is older than `before`, and impressions past the newest `keep`, some at a time."""
         asked = {"before": before, "keep": keep, "some": TRIMMED_AT_ONCE}
+        with self._database.writing() as connection:
+            connection.execute("DELETE FROM forgotten WHERE at < ?", (self._clock() - FORGOTTEN_KEPT_S,))
         return sum(self._trim(statement, asked) for statement in TRIM)
 
     def counts(self) -> LogCounts:

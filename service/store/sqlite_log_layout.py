@@ -18,4 +18,5 @@ LOG_LAYOUT: tuple[tuple[str, ...], ...] = (
         # Holds the few that nobody has dealt with yet, however long the log.
         "CREATE INDEX unsettled ON feedback (place) WHERE NOT settled",
     ),
+    ("CREATE TABLE forgotten (user_id TEXT PRIMARY KEY, at REAL NOT NULL)",),
 )

@@ -83,3 +83,9 @@ def test_jobs_are_listed_and_shown_and_cancelled(run: Run, container: Container)
     assert "cancelled by command line, ann" in run("jobs", "j1", "--cancel").stdout
     assert isinstance(run("jobs", "j1", "--cancel").exception, JobEnded)
     assert isinstance(run("jobs", "nobody").exception, UnknownJob)
+
+
+def test_what_is_no_jobs_id_and_a_list_beyond_all_bounds_are_refused(run: Run) -> None:
+    assert isinstance(run("jobs", "\udcff").exception, UnknownJob)
+    assert isinstance(run("jobs", "../../etc/passwd", "--cancel").exception, UnknownJob)
+    assert run("jobs", "--limit", str(10**30)).exit_code == 2

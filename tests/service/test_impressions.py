@@ -1,6 +1,7 @@
 """Impressions: they hold what was scored, and logging them is never in the way."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from random import Random
 from threading import Event, Thread
 from typing import Any
@@ -107,6 +108,19 @@ def test_what_is_held_back_is_written_when_the_process_ends(container: Container
     assert {one.request_id for one in container.log.impressions(*EVER)} == set(answers)
 
 
+def test_of_two_rankings_under_one_id_the_first_is_logged_and_the_other_counted_as_lost(
+    client: Client, container: Container
+) -> None:
+    named = {"X-Request-ID": "one-page-view"}
+    for user in ("u1", "u2"):
+        client.post("/rank", json={"user": {"id": user}}, headers=named)
+    logged(container, 1)
+    client.post("/rank", json={"user": {"id": "u3"}}, headers=named)
+    assert soon(lambda: 'appshelf_impressions_dropped_total{reason="repeated_id"} 2.0' in client.get("/metrics").text)
+    assert "appshelf_impressions_total 1.0" in client.get("/metrics").text
+    assert logged(container, 1)["one-page-view"].user_id == "u1"
+
+
 class Counter:
     """A meter that adds up."""
 
@@ -128,6 +142,7 @@ class Paper:
         self.batches: list[list[str]] = []
         self.wrong: Exception | None = None
         self.poison: str | None = None
+        self.known: set[str] = set()
         self.may_go_on = Event()
         self.may_go_on.set()
         self.began = Event()
@@ -141,7 +156,7 @@ class Paper:
         if self.poison in batch:
             raise TypeError(f"{self.poison} cannot be encoded")
         self.batches.append(batch)
-        return len(batch)
+        return len(set(batch) - self.known)
 
     @property
     def written(self) -> list[str]:
@@ -223,6 +238,19 @@ def test_a_batch_that_cannot_be_written_at_all_is_given_up_and_the_next_is_writt
     writer.record(impression("good"))
     writer.stop()
     assert paper.written == ["good"]
+
+
+def test_what_a_try_without_an_answer_has_kept_is_not_counted_as_lost() -> None:
+    paper, meter = Paper(), Counter()
+    writer = ImpressionWriter(paper, capacity=9, meter=meter)  # type: ignore[arg-type]  # all that it calls
+    paper.known, paper.wrong = {"first", "second"}, StoreUnavailable("log", "its answer was lost")
+    for request_id in ("first", "second"):
+        writer.record(impression(request_id))
+        with suppress(StoreUnavailable):
+            writer.flush([request_id])
+        paper.wrong = None
+        writer.flush([request_id])
+    assert (meter.kept, meter.lost) == (1, {"repeated_id": 1})
 
 
 def test_batches_are_of_a_size_that_lets_others_write_too() -> None:

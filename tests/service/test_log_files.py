@@ -153,6 +153,10 @@ def test_a_damaged_file_is_refused_by_name_before_anything_is_kept(
         ('{"format": 1}', "cannot be read"),
         ('{"format": 2, "files": {}}', "format 2 where 1 is known"),
         ('{"format": 1, "files": {"../feedback-1": {"rows": 1, "size": 1, "sha256": ""}}}', "no file of an export"),
+        (
+            '{"format": 1, "files": {"impressions/../feedback-00000.parquet": {"rows": 1, "size": 1, "sha256": ""}}}',
+            "no file of an export",
+        ),
     ],
 )
 def test_a_manifest_that_is_none_is_refused(folder: Path, log: EventLog, manifest: str | None, told: str) -> None:
@@ -171,6 +175,33 @@ def test_a_sound_file_of_other_columns_is_refused(folder: Path, log: EventLog) -
     (folder / MANIFEST).write_text(resealed(manifest, content, (folder / name).read_bytes()))
     with pytest.raises(LogFilesRefused, match=r"does not hold the rows of an export \(its columns are id, sort"):
         import_log(log, folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "lost"),
+    [
+        ("feedback-00002.parquet", pl.lit(None, pl.String).alias("id")),
+        ("feedback-00002.parquet", pl.lit(None, pl.String).alias("kind")),
+        ("feedback-00002.parquet", pl.lit(None, pl.Boolean).alias("dated")),
+        ("impressions-00000.parquet", pl.lit(None, pl.String).alias("user_id")),
+        ("impressions-00000.parquet", pl.lit("[]").alias("context")),
+        (
+            "impressions-00000.parquet",
+            pl.col("items").list.eval(pl.element().struct.with_fields(score=pl.lit(float("nan")))),
+        ),
+    ],
+)
+def test_a_sound_file_with_rows_that_no_log_could_hold_is_refused(
+    folder: Path, tmp_path: Path, name: str, lost: pl.Expr
+) -> None:
+    content = (folder / name).read_bytes()
+    pl.read_parquet(folder / name).with_columns(lost).write_parquet(folder / name)
+    manifest = (folder / MANIFEST).read_text()
+    (folder / MANIFEST).write_text(resealed(manifest, content, (folder / name).read_bytes()))
+    other = new_log(tmp_path / "other")
+    with pytest.raises(LogFilesRefused, match=f"{name} does not hold the rows of an export"):
+        import_log(other, folder)
+    rows(other)
 
 
 def resealed(manifest: str, was: bytes, now: bytes) -> str:

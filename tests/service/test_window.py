@@ -326,6 +326,19 @@ def test_a_window_of_fewer_rows_than_live_was_trained_on_and_one_that_begins_lat
     ]
 
 
+def test_all_old_rows_and_all_days_may_be_asked_for_by_any_number(rankings: Rankings) -> None:
+    rankings.days(4)
+    everything = replace(FIRST, replay=1e308, days=1e308, since=known(NOW - 8 * DAY))
+    made, _ = window(rankings, everything, data=rankings.home.data)
+    whole, _ = window(rankings, replace(everything, replay=1e4, days=1e4), data=rankings.home.data)
+    assert made.examples.equals(whole.examples)
+    assert made.facts.counts["replayed"] > 0
+    assert (
+        len(window(rankings, replace(PLAN, days=1e308))[0].examples)
+        == made.facts.counts["new"] + made.facts.counts["replayed"]
+    )
+
+
 def test_golden_requests_carry_the_history_that_was_logged(rankings: Rankings) -> None:
     rankings.days(4)
     change_the_store(rankings)

@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from service.store.backend import Backend
-from service.store.log_ports import Displayed, EventLog, Feedback, Impression, LogCounts, Shown, Taken
+from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, EventLog, Feedback, Impression, LogCounts, Shown, Taken
 from tests.service.clock import Clock
 
 EVER = (0.0, 1e12)
@@ -251,6 +251,25 @@ def test_a_forgotten_user_leaves_neither_impressions_nor_events(log: EventLog) -
     assert log.displayed(["r1"]) == {}
     assert ids(log.claim("one", count=9, idle_s=30)) == ["of_other"]
     assert log.forget_user("u1") == 0
+
+
+def test_what_was_held_back_of_a_user_while_they_were_forgotten_is_not_kept(log: EventLog, clock: Clock) -> None:
+    before = impression("r1", at=clock.now - 1), impression("r2", at=clock.now - 1, user_id="u2")
+    log.forget_user("u1")
+    clock.advance(0.5)
+
+    assert log.show([*before, impression("r3", at=clock.now)]) == 2
+
+    assert [one.request_id for one in log.impressions(*EVER)] == ["r2", "r3"]
+    assert log.displayed(["r1"]) == {}
+
+
+def test_whom_a_log_has_forgotten_it_knows_only_for_a_while(log: EventLog, clock: Clock) -> None:
+    log.forget_user("u1")
+    clock.advance(FORGOTTEN_KEPT_S + 1)
+    log.trim(before=0.0, keep=100)
+
+    assert log.show([impression("r1", at=1.0)]) == 1
 
 
 def test_the_id_of_a_forgotten_event_is_new_again(log: EventLog) -> None:
