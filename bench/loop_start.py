@@ -1,6 +1,7 @@
 """Where the loop's arms begin: a home whose log holds the past as the service would have logged it, and its version."""
 
 import secrets
+import shutil
 import time
 from collections.abc import Iterator
 
@@ -28,7 +29,10 @@ AT_ONCE = 2_000
 
 
 def begin(home: Home, world: World, *, first_day: int) -> None:
-    """Fill the home: users and apps of the past, its log, and a live version that learned all of it from scratch."""
+    """Fill the home: users and apps of the past, its log, and a live version that learned all of it from scratch.
+
+    The imported past is taken away again: it is in the log, and rows in both would be learned and judged by.
+    """
     container = build(Settings.from_env({n: v for n, v in home.environ.items() if n.startswith("APPSHELF_")}))
     dataset = past(world, first_day=first_day)
     keep(dataset, container.home, container.features)
@@ -36,7 +40,10 @@ def begin(home: Home, world: World, *, first_day: int) -> None:
     version = train_version(container, first, token=secrets.token_hex(3), progress=lambda _: None)
     promote_version(container, version, note=Note("bench", "its schema and settings start the loop", force=True))
     log_past(container, dataset)
-    home.appshelf("retrain", "--mode", "full", "--scratch")
+    shutil.rmtree(container.home.data)
+    home.appshelf("retrain", "--mode", "full", "--scratch", "--no-promote")
+    learned = container.registry.versions()[-1].version
+    container.coordinator.promote(learned, note=Note("bench", "day 0", force=True))
 
 
 def log_past(container: Container, dataset: Dataset) -> None:
