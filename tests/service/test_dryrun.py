@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from threading import Thread
@@ -100,8 +101,13 @@ def test_a_process_that_someone_ends_says_nothing_about_the_version(name: str) -
 
 def children() -> list[psutil.Process]:
     """The running processes that judge for this one; a whole run of tests has other children too."""
-    found = [one for one in psutil.Process().children() if one.is_running() and one.status() != psutil.STATUS_ZOMBIE]
-    return [one for one in found if JUDGING_FOR_EVER.module in one.cmdline()]
+    return [one for one in psutil.Process().children() if judges(one)]
+
+
+def judges(process: psutil.Process) -> bool:
+    with suppress(psutil.Error):  # a process that has ended meanwhile
+        return JUDGING_FOR_EVER.module in process.cmdline()
+    return False
 
 
 JUDGING_FOR_EVER = Child("tests.service.endless", name="load", timeout_s=120)
