@@ -153,6 +153,9 @@ class Worker:
         log.info("job %s, attempt %d: %s", job.id, job.attempt, verdict)
         if verdict is Verdict.CANCELLED:
             self._end(job, JobState.CANCELLED, "cancelled while it ran")
+        elif verdict is Verdict.STOPPED:  # told to end, as in a redeployment: that is no failure of the job's
+            self._say(job, f"attempt {job.attempt} is given back, since its worker was told to end")
+            self._store.put_back(job.id)
         elif verdict is Verdict.TIMED_OUT:
             limit = f"{self._parts.terms.timeout_s:g} s, which APPSHELF_RETRAIN_TIMEOUT_S allows"
             self._end(job, JobState.FAILED, f"not done within {limit}")

@@ -72,6 +72,9 @@ class JobStore(Protocol):
     def begin(self, job_id: str, *, at: float) -> Job | None:
         """Count one more attempt and set it running; the job as it is then. None where it is unknown or has ended."""
 
+    def put_back(self, job_id: str) -> None:
+        """Queue a running job again as if its last attempt had not begun; nothing where it is not running."""
+
     def report(self, job_id: str, progress: Mapping[str, Any]) -> None:
         """Replace the progress of a job."""
 

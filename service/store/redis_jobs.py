@@ -36,6 +36,12 @@ redis.call('HSET', KEYS[1], 'state', '"{JobState.RUNNING}"', 'began_at', ARGV[1]
 return redis.call('HMGET', KEYS[1], unpack(ARGV, 2))
 """)
 
+PUT_BACK = Script(f"""
+if redis.call('HGET', KEYS[1], 'state') ~= '"{JobState.RUNNING}"' then return end
+redis.call('HINCRBY', KEYS[1], 'attempt', -1)
+redis.call('HSET', KEYS[1], 'state', '"{JobState.QUEUED}"')
+""")
+
 SET_WHERE_KNOWN = Script("""
 if redis.call('EXISTS', KEYS[1]) == 1 then redis.call('HSET', KEYS[1], ARGV[1], ARGV[2]) end
 """)
@@ -106,6 +112,10 @@ class RedisJobStore:
     def begin(self, job_id: str, *, at: float) -> Job | None:
         """Count one more attempt and set it running; None where it is unknown or has ended."""
         return _job(job_id, self._link.run(BEGIN, [self._jobs + job_id], [repr(at), *FIELDS]))
+
+    def put_back(self, job_id: str) -> None:
+        """Queue a running job again as if its last attempt had not begun."""
+        self._link.run(PUT_BACK, [self._jobs + job_id], [])
 
     def report(self, job_id: str, progress: Mapping[str, Any]) -> None:
         """Replace the progress of a job."""

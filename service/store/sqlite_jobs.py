@@ -17,6 +17,9 @@ BEGIN = f"""
 UPDATE jobs SET state = '{JobState.RUNNING}', attempt = attempt + 1, began_at = ?
 WHERE id = ? AND {OPEN} RETURNING {COLUMNS}"""
 
+PUT_BACK = f"""
+UPDATE jobs SET state = '{JobState.QUEUED}', attempt = attempt - 1 WHERE id = ? AND state = '{JobState.RUNNING}'"""
+
 SAY = "INSERT INTO job_lines (job, at, text) SELECT id, ?, ? FROM jobs WHERE id = ?"
 
 TRIM = """
@@ -57,6 +60,11 @@ class SqliteJobStore:
         with self._database.writing() as connection:
             rows = connection.execute(BEGIN, (at, job_id)).fetchall()
         return _job(rows[0]) if rows else None
+
+    def put_back(self, job_id: str) -> None:
+        """Queue a running job again as if its last attempt had not begun."""
+        with self._database.writing() as connection:
+            connection.execute(PUT_BACK, (job_id,))
 
     def report(self, job_id: str, progress: Mapping[str, Any]) -> None:
         """Replace the progress of a job."""

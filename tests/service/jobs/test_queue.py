@@ -1,5 +1,6 @@
 """Jobs asked for and cancelled: one waits or runs at a time."""
 
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -9,6 +10,7 @@ import pytest
 from service.errors import JobEnded, JobUnderWay, StoreUnavailable, UnknownJob
 from service.jobs.broker import Broker, sqlite_broker
 from service.jobs.queue import LEASE, PRESENCE, SUBMIT, SUBMIT_S, JobQueue, token_of
+from service.rollout import Time
 from service.store.job_ports import JobState
 from service.store.sqlite import Database
 from service.store.sqlite_jobs import SqliteJobStore
@@ -39,7 +41,8 @@ def test_of_many_asked_for_at_once_by_many_processes_one_is_taken(tmp_path: Path
     barrier = Barrier(6)
 
     def ask(_: int) -> bool:
-        queue = Workshop(tmp_path).queue
+        store, broker = SqliteJobStore(Database(tmp_path / "store.sqlite")), sqlite_broker(tmp_path / "queue.sqlite")
+        queue = JobQueue(store, lambda: broker, time=Time(time.time, time.sleep))  # real, as are these threads
         barrier.wait()
         try:
             queue.submit("retrain", {}, who="ana")

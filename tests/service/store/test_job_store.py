@@ -73,6 +73,27 @@ def test_beginning_counts_the_attempts_and_sets_it_running(jobs: JobStore) -> No
     assert jobs.get("j1") == job(state=JobState.RUNNING, attempt=2, began_at=1002.0)
 
 
+def test_an_attempt_that_is_put_back_does_not_count(jobs: JobStore) -> None:
+    jobs.add(job())
+    jobs.begin("j1", at=1001.0)
+    jobs.begin("j1", at=1002.0)
+    jobs.put_back("j1")
+    assert jobs.get("j1") == job(state=JobState.QUEUED, attempt=1, began_at=1002.0)
+
+
+def test_only_what_runs_is_put_back(jobs: JobStore) -> None:
+    jobs.add(job())
+    jobs.put_back("j1")
+    jobs.put_back("nothing of that name")
+    assert jobs.get("j1") == job()
+    jobs.begin("j1", at=1001.0)
+    jobs.end("j1", JobState.FAILED, at=1002.0, result={})
+    jobs.put_back("j1")
+    ended = jobs.get("j1")
+    assert ended is not None
+    assert (ended.state, ended.attempt) == (JobState.FAILED, 1)
+
+
 def test_a_job_that_is_cancelled_while_it_waits_says_so_when_it_begins(jobs: JobStore) -> None:
     jobs.add(job())
     assert jobs.ask_cancel("j1")
