@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-BENCHES = ("bench.synthetic", "bench.swap")
+BENCHES = ("bench.synthetic", "bench.swap", "bench.ingest", "bench.loop")
 
 
 def main() -> int:
