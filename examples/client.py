@@ -1,4 +1,4 @@
-"""A client in the standard library only: store a user, then ask for their list.
+"""A client in the standard library only: store a user, ask for their list, and say what they installed.
 
     python examples/client.py http://127.0.0.1:8000 [KEY]
 
@@ -10,6 +10,7 @@ import sys
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
+from uuid import uuid4
 
 
 class Problem(Exception):
@@ -38,7 +39,7 @@ class Appshelf:
 
 
 def main(shelf: Appshelf) -> None:
-    """Store a visitor and print what to show them this evening."""
+    """Store a visitor, print what to show them this evening, and pretend that they install the first app."""
     visitor = {"id": "visitor", "features": {"country": "PT"}, "installed": []}
     shelf.call("PUT", "/users", {"users": [visitor]})
     answer = shelf.call("POST", "/rank", {"user": {"id": "visitor"}, "context": {"daytime": "evening"}, "k": 10})
@@ -47,6 +48,10 @@ def main(shelf: Appshelf) -> None:
         print(f"{item['rank']:3}  {item['score']:.4f}  {item['app_id']}")
     for warning in answer["warnings"]:
         print("warning:", warning)
+    best = answer["items"][0]["app_id"]
+    install = {"id": uuid4().hex, "kind": "install", "request_id": answer["request_id"], "app_id": best}
+    told = shelf.call("POST", "/events", {"events": [install]})
+    print(f"install of {best}: {told['results'][0]['status']}")
 
 
 if __name__ == "__main__":
