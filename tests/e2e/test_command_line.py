@@ -30,11 +30,12 @@ def test_a_promote_and_a_rollback_reach_every_worker_of_a_running_server(home: P
         assert client.post("/rank", json=RANK).json()["version"] == LIVE
 
 
-def test_the_example_client_prints_ten_apps(home: Path) -> None:
+def test_the_example_client_prints_ten_apps_and_tells_of_an_install(home: Path) -> None:
     client = [sys.executable, str(ROOT / "examples" / "client.py")]
     with running(home) as server:
         printed = subprocess.run([*client, server.url], capture_output=True, text=True, check=True).stdout
     assert len(re.findall(r"^ +\d+  0\.\d{4}  com\.app\d\d$", printed, re.MULTILINE)) == 10
+    assert re.search(r"^install of com\.app\d\d: accepted$", printed, re.MULTILINE)
 
 
 def test_the_example_client_says_a_refusal_in_one_line(home: Path) -> None:
