@@ -53,7 +53,7 @@ class Plan:
 
 def prepared(home: Home) -> Container:
     """A synthetic store with one live version in this home's store."""
-    container = build(Settings.from_env({k: v for k, v in home.environ.items() if k.startswith("APPSHELF_")}))
+    container = build(Settings.from_env(home.environ))
     made, _ = dataset(SyntheticConfig.small())
     keep(made, container.home, container.features)
     version = train_version(container, TrainConfig(epochs=1), token=secrets.token_hex(3), progress=lambda _: None)

@@ -33,7 +33,7 @@ def begin(home: Home, world: World, *, first_day: int) -> None:
 
     The imported past is taken away again: it is in the log, and rows in both would be learned and judged by.
     """
-    container = build(Settings.from_env({n: v for n, v in home.environ.items() if n.startswith("APPSHELF_")}))
+    container = build(Settings.from_env(home.environ))
     dataset = past(world, first_day=first_day)
     keep(dataset, container.home, container.features)
     first = TrainConfig.model_validate(NETWORK)

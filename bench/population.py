@@ -8,6 +8,7 @@ import numpy as np
 import polars as pl
 
 from model.data.dataset import Dataset, Facts
+from model.data.splits import split_counts
 from model.data.synthetic import WEEKDAYS, World, schema
 from model.data.synthetic_config import DAYTIMES, TRAFFIC
 from model.data.synthetic_log import SATURDAY, WIFI, Flags, Shelf
@@ -134,10 +135,7 @@ def past(world: World, *, first_day: int) -> Dataset:
         world.users.drop("installed"), on="user_id", how="left", maintain_order="left"
     )
     window = (examples["at"][0].isoformat(), examples["at"][-1].isoformat())
-    counts: dict[str, int] = {}
-    for name in ("train", "stop", "gate"):
-        rows = examples.filter(pl.col("split") == name)["label"]
-        counts |= {name: len(rows), f"{name}_positive": int(rows.sum())}
+    counts = split_counts(examples)
     facts = Facts("synthetic", timed=True, sampling_rate=1.0, negatives="logged", window=window, counts=counts)
     apps = world.apps.filter(pl.Series(world.truth.apps.arrived < first_day))
     return Dataset(schema(), examples, apps, users, facts)

@@ -97,7 +97,7 @@ class Load:
 
 def prepare(home: Home) -> tuple[str, str]:
     """A synthetic store with two versions, the second live."""
-    container = build(Settings.from_env({k: v for k, v in home.environ.items() if k.startswith("APPSHELF_")}))
+    container = build(Settings.from_env(home.environ))
     made, _ = dataset(SyntheticConfig.demo())
     keep(made, container.home, container.features)
     versions = []

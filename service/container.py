@@ -13,7 +13,7 @@ from service.background import Background, Beside, Repeated
 from service.breaker import Breaker
 from service.bundles import BundleStore, LocalBundles, SharedBundles
 from service.engine import Engine, Live
-from service.feedback import DAY_S, Intake, IntakeLimits, Settler, SettlerParts
+from service.feedback import Intake, IntakeLimits, Settler, SettlerParts
 from service.fetching import UserFetcher
 from service.follower import Follower, FollowerParts
 from service.home import Home
@@ -28,7 +28,7 @@ from service.readiness import Readiness
 from service.registry import Registry
 from service.restocking import Restocker
 from service.rollout import Coordinator, Pace, Time
-from service.settings import Settings
+from service.settings import DAY_S, Settings
 from service.store.backend import Backend
 from service.store.job_ports import JobStore
 from service.store.log_ports import EventLog

@@ -6,10 +6,10 @@ from enum import StrEnum
 
 from service.errors import StoreUnavailable
 from service.labels import CLOCK_SKEW_S
+from service.settings import DAY_S
 from service.store.log_ports import INSTALL, UNINSTALL, Displayed, EventLog, Feedback, Taken
 from service.store.ports import FeatureStore, HistoryChange
 
-DAY_S = 86_400.0
 AHEAD_S = 60.0
 """How far a client's clock may be ahead of the server's."""
 

@@ -3,7 +3,7 @@
 import logging
 from dataclasses import dataclass
 
-from service.feedback import DAY_S
+from service.settings import DAY_S
 from service.store.log_ports import EventLog
 
 log = logging.getLogger(__name__)

@@ -13,6 +13,7 @@ from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSetti
 from service.errors import SettingsRefused
 
 PREFIX = "APPSHELF_"
+DAY_S = 86_400.0
 PATIENT_S = 10.0
 
 Key = Annotated[SecretStr, Field(min_length=1)]
@@ -67,7 +68,7 @@ class Settings(BaseSettings):
     user_copies: Count = Field(50_000, description="Users that one worker keeps a copy of, for when the store is away.")
     bundles_url: str | None = Field(None, description="Where bundles are shared: file:///..., s3://bucket/prefix, ...")
     impression_buffer: Count = Field(10_000, description="Impressions that one worker holds back before it drops some.")
-    attribution_window_s: Seconds = Field(86_400.0, description="Seconds after an impression in which an event counts.")
+    attribution_window_s: Seconds = Field(DAY_S, description="Seconds after an impression in which an event counts.")
     log_keep_days: Seconds = Field(90.0, description="Days that impressions and events are kept.")
     log_keep_impressions: Count = Field(1_000_000, description="Newest impressions that are kept.")
     retrain_schedule: str | None = Field(None, description="When to retrain, in UTC, as cron's five fields: 0 3 * * *.")

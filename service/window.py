@@ -10,15 +10,15 @@ import polars as pl
 
 from model.data.dataset import LOGGED, Dataset, DatasetError, Facts, promised
 from model.data.prepare import RESERVED
-from model.data.splits import SPLITS, Shares, by_time
+from model.data.splits import SPLITS, Shares, by_time, split_counts
 from model.schema import FeatureSchema
 from service.labels import CLOCK_SKEW_S, JoinCounts, JoinRule, event_frame, join_frames, positive_kinds, shown_frame
 from service.logged import TIME, Reader, framed, is_after, with_times
 from service.replaying import Wanted, from_import, from_log
+from service.settings import DAY_S
 from service.store.log_ports import EventLog
 from service.store.ports import FeatureStore
 
-SECONDS_PER_DAY = 86_400.0
 LOG = "log"
 REPLAYED_AT_MOST = 10**9
 SHARES = {"incremental": Shares(train=0.7, stop=0.15), "full": Shares(train=0.9, stop=0.05)}
@@ -64,7 +64,7 @@ class WindowPlan:
     @property
     def begins(self) -> float:
         """The start of the window, in epoch seconds; not before 1970, however many days are asked for."""
-        return max(0.0, self.now - self.days * SECONDS_PER_DAY)
+        return max(0.0, self.now - self.days * DAY_S)
 
     @property
     def new_since(self) -> float:
@@ -175,10 +175,6 @@ def _dataset(examples: pl.DataFrame, facts: Facts, *, reader: Reader, users: pl.
 
 def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int]) -> Facts:
     """What the examples are; the first and the last of the new rows are the data's window."""
-    counts = dict(sizes)
-    for name in SPLITS:
-        label = _labels(examples, name)
-        counts |= {name: len(label), f"{name}_positive": int(label.sum())}
     at, trained = new["at"].sort(), new["at"].filter(new["split"] == "train").sort()
     return Facts(
         source=LOG,
@@ -186,7 +182,7 @@ def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int]) 
         sampling_rate=1.0,
         negatives="logged",
         window=(at[0].isoformat(), at[-1].isoformat()),
-        counts=counts,
+        counts={**sizes, **split_counts(examples)},
         trained_until=trained[-1].isoformat(),
     )
 

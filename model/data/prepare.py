@@ -10,7 +10,7 @@ from model.data.dataset import LOGGED, Dataset, Facts, promised
 from model.data.negatives import Pool, sample
 from model.data.readers import RawLog
 from model.data.report import FaultLog, FileReport, ImportRefused, ImportReport
-from model.data.splits import SPLITS, Shares, at_random, by_column, by_time, row_keys
+from model.data.splits import SPLITS, Shares, at_random, by_column, by_time, row_keys, split_counts
 from model.query import NULL
 from model.schema import FeatureSchema, Negatives, Source
 
@@ -173,15 +173,11 @@ def _ordered(examples: pl.DataFrame, schema: FeatureSchema) -> pl.DataFrame:
 def _facts(examples: pl.DataFrame, schema: FeatureSchema, *, source: str, rate: float) -> Facts:
     timed = "at" in examples.columns
     at = examples["at"].sort() if timed else None
-    counts: dict[str, int] = {}
-    for name in SPLITS:
-        label = examples.filter(pl.col("split") == name)["label"]
-        counts |= {name: len(label), f"{name}_positive": int(label.sum())}
     return Facts(
         source=source,
         timed=timed,
         sampling_rate=rate,
         negatives=str(schema.log.negatives.rule) if schema.log.negatives else "logged",
         window=None if at is None else (at[0].isoformat(), at[-1].isoformat()),
-        counts=counts,
+        counts=split_counts(examples),
     )

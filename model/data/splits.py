@@ -74,6 +74,15 @@ def row_keys(users: pl.Series, rows: pl.Series) -> npt.NDArray[np.uint64]:
     return _mix(hashed ^ _mix(rows.cast(pl.UInt64).to_numpy()))
 
 
+def split_counts(examples: pl.DataFrame) -> dict[str, int]:
+    """Rows of each split ("train") and positives among them ("train_positive"), from columns split and label."""
+    counts: dict[str, int] = {}
+    for name in SPLITS:
+        label = examples.filter(pl.col("split") == name)["label"]
+        counts |= {name: len(label), f"{name}_positive": int(label.sum())}
+    return counts
+
+
 def _named(number: pl.Series) -> pl.Series:
     return number.replace_strict(dict(enumerate(SPLITS)), return_dtype=pl.String)
 

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from model.data.dataset import Dataset, Facts
+from model.data.splits import split_counts
 from model.data.synthetic_config import DAYTIMES, SyntheticConfig
 from model.data.synthetic_log import Shelf, Step, first_shelves, play
 from model.data.synthetic_truth import AGE_GROUPS, CATEGORIES, COUNTRIES, DEVICES, TAGS, Floats, Ints, Truth, draw_truth
@@ -93,10 +94,7 @@ def _split(config: SyntheticConfig) -> pl.Expr:
 
 
 def _facts(examples: pl.DataFrame) -> Facts:
-    by_split = examples.group_by("split", maintain_order=True).agg(pl.len(), pl.col("label").sum())
-    counts: dict[str, int] = {}
-    for split, rows, positives in by_split.iter_rows():
-        counts |= {split: rows, f"{split}_positive": positives}
+    counts = split_counts(examples)
     window = (examples["at"][0].isoformat(), examples["at"][-1].isoformat())
     return Facts("synthetic", timed=True, sampling_rate=1.0, negatives="logged", window=window, counts=counts)
 

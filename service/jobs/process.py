@@ -18,10 +18,10 @@ from service.jobs.rounds import RoundParts, Rounds
 from service.jobs.schedule import Schedule
 from service.jobs.worker import Terms, Worker, WorkerParts
 from service.rollout import Time
+from service.settings import DAY_S
 from service.store.job_ports import Job
 
 BETWEEN_ROUNDS_S = 5.0
-DAY_S = 86_400.0
 
 log = logging.getLogger(__name__)
 

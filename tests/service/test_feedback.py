@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 
 from service.errors import StoreUnavailable
-from service.feedback import DAY_S, IDLE_S, PATIENCE_S, Intake, IntakeLimits, Sent, Settler, SettlerParts, Status
+from service.feedback import IDLE_S, PATIENCE_S, Intake, IntakeLimits, Sent, Settler, SettlerParts, Status
 from service.home import Home
+from service.settings import DAY_S
 from service.store.backend import Backend
 from service.store.log_ports import Impression, Shown
 from service.store.ports import HistoryChange, UserRecord

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from service.feedback import DAY_S
 from service.home import Home
 from service.log_keeping import Kept, trim_log
+from service.settings import DAY_S
 from service.store.log_ports import EventLog, Feedback, Impression, LogCounts, Shown
 from service.store.sqlite_backend import open_sqlite
 

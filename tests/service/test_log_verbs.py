@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from service.container import Container
+from service.settings import DAY_S
 from service.store.log_ports import Feedback, Impression, LogCounts, Shown
 from tests.service.test_cli import Run, refusal, run_on
 
-DAY_S = 86_400.0
 START = 1_767_225_600.0  # 2026-01-01
 
 

@@ -7,12 +7,11 @@ from dataclasses import dataclass
 import numpy as np
 
 from service.container import Container
-from service.settings import Settings
+from service.settings import DAY_S, Settings
 from service.store.job_ports import Job, JobState
 from service.store.log_ports import Feedback, Impression, Shown
 from tests.service.store_front import ADMIN_KEY, APPS, DAYTIMES, LIVE, USERS
 
-DAY_S = 86_400.0
 SHOWN = 6
 
 
