@@ -37,7 +37,7 @@ from service.store.redis_backend import open_redis
 from service.store.redis_client import RedisLink
 from service.store.sqlite_backend import open_sqlite
 from service.telemetry import Metrics
-from service.turns import OneAtATime
+from service.turns import OneAtATime, Turn
 
 SETTLE_EVERY_S = 0.5
 TRIM_EVERY_S = 600.0
@@ -153,7 +153,7 @@ def _intake(settings: Settings, log: EventLog, *, flush: Callable[[Iterable[str]
 def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Beside, ...]:
     """What is done with the log while a process serves, by one process at a time: settle installs, and trim."""
     settling, trimming = (
-        OneAtATime(backend.jobs, name, holder=process, clock=time.time) for name in ("settling", "trimming")
+        OneAtATime(backend.jobs, Turn(name), holder=process, clock=time.time) for name in ("settling", "trimming")
     )
     settler = Settler(SettlerParts(backend.log, backend.features, process, time.time, settling, settling.give_back))
     kept = Kept(settings.log_keep_days, settings.log_keep_impressions)

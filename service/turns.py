@@ -1,22 +1,31 @@
 """Work that every process could do and one does at a time."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
 from service.store.job_ports import JobStore
 
 LEASE_S = 60.0
 
 
+@dataclass(frozen=True)
+class Turn:
+    """A lease by name; a process that is killed holds it for lease_s at the longest."""
+
+    name: str
+    lease_s: float = LEASE_S
+
+
 class OneAtATime:
-    """True in the one process that holds a lease; a process that is killed holds it for LEASE_S at the longest.
+    """True in the one process that holds a turn's lease.
 
     It is renewed when a third of it is over, so that while it is held the store is seldom written. clock: epoch
     seconds, the same for every process.
     """
 
-    def __init__(self, jobs: JobStore, name: str, *, holder: str, clock: Callable[[], float]) -> None:
+    def __init__(self, jobs: JobStore, turn: Turn, *, holder: str, clock: Callable[[], float]) -> None:
         self._jobs = jobs
-        self._name = name
+        self._turn = turn
         self._holder = holder
         self._clock = clock
         self._renew_at: float | None = None
@@ -26,16 +35,16 @@ class OneAtATime:
         now = self._clock()
         if self._renew_at is not None and now < self._renew_at:
             return True
-        self._renew_at = now + LEASE_S / 3 if self._taken(now) else None
+        self._renew_at = now + self._turn.lease_s / 3 if self._taken(now) else None
         return self._renew_at is not None
 
     def give_back(self) -> None:
         """Let another process have its turn at once. Raises StoreUnavailable."""
         if self._renew_at is not None:
             self._renew_at = None
-            self._jobs.drop_lease(self._name, self._holder)
+            self._jobs.drop_lease(self._turn.name, self._holder)
 
     def _taken(self, now: float) -> bool:
-        if self._jobs.lease_holder(self._name, now=now) not in (None, self._holder):
+        if self._jobs.lease_holder(self._turn.name, now=now) not in (None, self._holder):
             return False  # a look costs the disk no write
-        return self._jobs.take_lease(self._name, self._holder, now=now, until=now + LEASE_S)
+        return self._jobs.take_lease(self._turn.name, self._holder, now=now, until=now + self._turn.lease_s)

@@ -12,9 +12,7 @@ from service.jobs.attempt import Running
 from service.jobs.queue import LEASE, LOOKED_AT, JobQueue
 from service.rollout import Time
 from service.store.job_ports import Job, JobLine, JobState, JobStore
-
-RENEWALS = 3
-"""A lease is renewed so often in its length, so that one renewal may fail."""
+from service.turns import OneAtATime, Turn
 
 LOOK_S = 0.5
 LOOKS_AT_ENDED = 10
@@ -61,7 +59,8 @@ class Worker:
         self._parts = parts
         self._stop = stop
         self._time = parts.time
-        self._renew_at = 0.0
+        turn = Turn(LEASE, parts.terms.lease_s)
+        self._held = OneAtATime(self._store, turn, holder=parts.name, clock=parts.time.clock)
 
     @property
     def _store(self) -> JobStore:
@@ -74,8 +73,7 @@ class Worker:
                 try:
                     self._see_to(job_id)
                 finally:
-                    self._renew_at = 0.0
-                    self._store.drop_lease(LEASE, self._parts.name)
+                    self._held.give_back()
         except StoreUnavailable as error:
             log.warning("job %s is left until the store is back: %s", job_id, error)
 
@@ -164,15 +162,6 @@ class Worker:
                 self._say(job, line)
             self._say(job, f"attempt {job.attempt} broke off")
             self._time.wait(min(2.0**job.attempt, LONGEST_PAUSE_S, self._parts.terms.lease_s / 2))
-
-    def _held(self) -> bool:
-        """Whether the lease is this worker's, renewed where that is due."""
-        now, lease_s = self._time.clock(), self._parts.terms.lease_s
-        if now < self._renew_at:
-            return True
-        held = self._store.take_lease(LEASE, self._parts.name, now=now, until=now + lease_s)
-        self._renew_at = now + lease_s / RENEWALS if held else 0.0
-        return held
 
     def _record(self, job_id: str) -> Job | None:
         """The job, its lines left out where it is among the newest."""

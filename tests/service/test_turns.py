@@ -7,7 +7,7 @@ import pytest
 from service.home import Home
 from service.store.job_ports import JobStore
 from service.store.sqlite_backend import open_sqlite
-from service.turns import LEASE_S, OneAtATime
+from service.turns import LEASE_S, OneAtATime, Turn
 from tests.service.clock import Clock
 
 
@@ -22,7 +22,7 @@ def jobs(tmp_path: Path, clock: Clock) -> JobStore:
 
 
 def turn(jobs: JobStore, holder: str, clock: Clock, name: str = "settling") -> OneAtATime:
-    return OneAtATime(jobs, name, holder=holder, clock=clock)
+    return OneAtATime(jobs, Turn(name), holder=holder, clock=clock)
 
 
 def test_the_first_has_it_and_keeps_it_for_as_long_as_it_asks(jobs: JobStore, clock: Clock) -> None:
