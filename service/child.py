@@ -12,17 +12,14 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib import import_module
 from math import ceil
-from pathlib import Path
-from threading import Thread
 
 import torch
 from msgspec import DecodeError
 
 from model.report import Check, decode_checks, encode_checks
 from service.errors import JudgingBrokeOff
+from service.lifeline import NICENESS, ROOT, end_with_parent
 
-ROOT = Path(__file__).parent.parent
-NICENESS = 10
 LOOK_EVERY_S = 0.5
 FROM_OUTSIDE = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -101,7 +98,7 @@ def answer(checks: list[Check]) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Run the named module's `main` with the other arguments."""
-    Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent(lambda: os._exit(1))
     module, *others = arguments
     status: int = import_module(module).main(others)
     return status
@@ -116,11 +113,6 @@ def _lifeline() -> Iterator[int]:
     finally:
         os.close(theirs)
         os.close(ours)
-
-
-def _end_with_parent() -> None:
-    os.read(sys.stdin.fileno(), 1)  # never sent; a buffered reader here would hold up this process's own end
-    os._exit(1)
 
 
 if __name__ == "__main__":

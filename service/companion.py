@@ -1,14 +1,13 @@
 """A process beside this one: started again when it dies, ended with it, and ending itself where this one was killed."""
 
 import logging
-import os
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from threading import Event, Thread
 
-ROOT = Path(__file__).parent.parent
+from service.lifeline import with_this_code
+
 LOOK_S = 0.5
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 60.0
 END_S = 15.0
@@ -25,8 +24,7 @@ class Companion:
 
     def __init__(self, arguments: Sequence[str], environ: Mapping[str, str]) -> None:
         self._command = [sys.executable, *arguments]
-        path = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
-        self._environ = {**environ, "PYTHONPATH": path}
+        self._environ = with_this_code(environ)
         self._stop = Event()
         self._thread = Thread(target=self._keep, name="companion", daemon=True)
 

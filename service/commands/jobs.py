@@ -42,7 +42,7 @@ def worker(
 
     A job that is cut short is begun again by the next worker.
     """
-    from service.jobs.attempt import end_with_parent
+    from service.lifeline import end_with_parent
     from service.telemetry import log_to_stdout
 
     if until_eof:

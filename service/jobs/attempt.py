@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from pathlib import Path
-from threading import Thread
 from typing import IO, Protocol
 
-ROOT = Path(__file__).parent.parent.parent
+from service.lifeline import with_this_code
+
 END_S = 10.0
 LAST_LINES, LAST_BYTES = 20, 65_536
 
@@ -39,12 +38,11 @@ class Attempt:
 
     @classmethod
     def start(cls, arguments: list[str], environ: Mapping[str, str]) -> "Attempt":
-        """Start `python` with these arguments; it is to call `end_with_parent` before anything else."""
+        """Start `python` with these arguments; it is to call `lifeline.end_with_parent` before anything else."""
         words = tempfile.TemporaryFile()  # noqa: SIM115  # open for as long as the child runs
-        path = os.pathsep.join(filter(None, [str(ROOT), environ.get("PYTHONPATH")]))
         process = subprocess.Popen(
             [sys.executable, *arguments],
-            env={**environ, "PYTHONPATH": path},
+            env=with_this_code(environ),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=words,
@@ -69,21 +67,6 @@ class Attempt:
         with self.words:
             self.words.seek(max(0, self.words.seek(0, os.SEEK_END) - LAST_BYTES))
             return self.words.read().decode(errors="replace").strip().splitlines()[-LAST_LINES:]
-
-
-def end_with_parent(end: Callable[[], None]) -> None:
-    """Call `end` when standard input ends, which a parent that started this process with a pipe takes with it.
-
-    However the parent ended: the kernel closes a killed process's pipes.
-    """
-
-    def watch() -> None:
-        with suppress(OSError):
-            while os.read(0, 1024):
-                pass
-        end()
-
-    Thread(target=watch, name="end-with-parent", daemon=True).start()
 
 
 def end_session() -> None:

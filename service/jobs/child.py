@@ -8,9 +8,8 @@ import sys
 from argparse import ArgumentParser
 from collections.abc import Mapping, Sequence
 
-from service.jobs.attempt import end_session, end_with_parent
-
-NICENESS = 10
+from service.jobs.attempt import end_session
+from service.lifeline import NICENESS, end_with_parent
 
 
 def main(arguments: Sequence[str], environ: Mapping[str, str]) -> int:

@@ -10,7 +10,8 @@ import psutil
 import pytest
 
 from service.companion import Companion
-from service.jobs.attempt import ROOT, Attempt
+from service.jobs.attempt import Attempt
+from service.lifeline import ROOT
 from tests.service.wire import soon
 
 BESIDE = """
@@ -20,7 +21,8 @@ time.sleep(float(sys.argv[2]))
 """
 WITH_PARENT = """
 import os, sys, time
-from service.jobs.attempt import end_session, end_with_parent
+from service.jobs.attempt import end_session
+from service.lifeline import end_with_parent
 end_with_parent(end_session)
 open(sys.argv[1] + str(os.getpid()), "w").close()
 time.sleep(600)
