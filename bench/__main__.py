@@ -3,7 +3,16 @@
 import subprocess
 import sys
 
-BENCHES = ("bench.synthetic", "bench.swap", "bench.ingest", "bench.loop")
+BENCHES = (
+    "bench.synthetic",
+    "bench.ingest",
+    "bench.loop",
+    "bench.candidates",
+    "bench.serving",
+    "bench.overload",
+    "bench.memory",
+    "bench.swap",
+)
 
 
 def main() -> int:

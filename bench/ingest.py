@@ -20,10 +20,10 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import count, islice
 from pathlib import Path
+from typing import Any
 
 from bench.redis_process import redis_url
 from bench.server import Client, Home, free_port, serving
-from bench.swap import bodies
 from model.data.synthetic import SyntheticConfig, dataset
 from model.training import TrainConfig
 from service.container import Container, build
@@ -49,6 +49,12 @@ class Plan:
     seconds: float
     workers: int
     clients: int
+
+
+def bodies(count: int) -> list[dict[str, Any]]:
+    """Requests of different users and contexts, the whole catalogue as candidates."""
+    times = ("night", "morning", "afternoon", "evening")
+    return [{"user": {"id": f"u{n % 900}"}, "context": {"daytime": times[n % 4]}, "k": 10} for n in range(count)]
 
 
 def prepared(home: Home) -> Container:

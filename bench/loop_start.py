@@ -10,13 +10,14 @@ import polars as pl
 from bench.population import past
 from bench.server import Home
 from model.data.dataset import Dataset
+from model.data.queries import raw_values
 from model.data.replay import with_history
 from model.data.synthetic import World
 from model.schema import Source
 from model.training import TrainConfig
 from service.container import Container, build
 from service.demo import NETWORK
-from service.importing import app_records, keep, raw_values
+from service.importing import app_records, keep
 from service.lifecycle import promote_version, train_version
 from service.settings import Settings
 from service.store.log_ports import INSTALL, Feedback, Impression, Shown

@@ -56,19 +56,19 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(home: Home, *, workers: int) -> Iterator[psutil.Process]:
-    """A server that is ready, ended with SIGTERM."""
+def serving(home: Home, *, workers: int, within_s: float = START_LIMIT_S) -> Iterator[psutil.Process]:
+    """A server that is ready, ended with SIGTERM. Raises RuntimeError where it is not within that time."""
     process = subprocess.Popen(verb("serve", "--workers", str(workers)), env=home.environ, stdout=subprocess.DEVNULL)
     try:
-        _await_ready(home, process)
+        _await_ready(home, process, within_s)
         yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(60)
 
 
-def _await_ready(home: Home, process: subprocess.Popen[bytes]) -> None:
-    until = time.monotonic() + START_LIMIT_S
+def _await_ready(home: Home, process: subprocess.Popen[bytes], within_s: float) -> None:
+    until = time.monotonic() + within_s
     while time.monotonic() < until and process.poll() is None:
         try:
             if Client(home.port).call("GET", "/readyz")[0] == 200:
@@ -76,14 +76,15 @@ def _await_ready(home: Home, process: subprocess.Popen[bytes]) -> None:
         except OSError:
             pass
         time.sleep(0.1)
-    raise RuntimeError(f"the server on port {home.port} was not ready within {START_LIMIT_S} s")
+    how = f"ended with {code}" if (code := process.poll()) is not None else f"was not ready within {within_s:.0f} s"
+    raise RuntimeError(f"the server on port {home.port} {how}")
 
 
 class Client:
     """One keep-alive connection."""
 
-    def __init__(self, port: int) -> None:
-        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    def __init__(self, port: int, *, timeout_s: float = 60.0) -> None:
+        self._connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout_s)
 
     def call(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[int, Any]:
         """Status and decoded body. Raises OSError where the connection fails."""

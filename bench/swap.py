@@ -1,198 +1,195 @@
-"""Twenty swaps under a fixed load: failures, readiness, versions answered, p99 inside and outside the swaps, memory.
+"""A hundred swaps under load: failures, readiness, latency inside and outside the swaps, and memory after each.
 
-    python -m bench.swap [--swaps 20] [--workers 2] [--rate 60]
+    python -m bench.swap [--swaps 100] [--load 0.65] [--pause 4] [--kept-tables] [--precision auto] [--cache FOLDER]
+                         [--json FILE]
 
-A home of its own: a synthetic store, two trained versions, and `appshelf serve`. Each swap goes back to the version
-before, so that it is a whole rollout (load, dry run, table, warm-up in every worker, then commit) and nothing else.
+The reference work with two versions and two workers. Open-loop load at a share of the capacity that is measured first
+in the same run. Each swap goes back to the version before: a whole rollout in every worker, its app table built anew
+each time as a new version's is, unless --kept-tables. A request is inside where its time touches that of a rollout.
 """
 
 import argparse
 import json
-import secrets
-import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import psutil
+import numpy as np
+import numpy.typing as npt
 
-from bench.server import Client, Home, free_port, resident_mib, serving
-from model.data.synthetic import SyntheticConfig, dataset
-from model.training import TrainConfig
-from service.container import build
-from service.importing import keep
-from service.lifecycle import promote_version, train_version
-from service.settings import Settings
-from service.store.ports import Note
+from bench.openloop import Answers, Pace
+from bench.ours import OK, REFUSED, Setup, Target, quantiles_ms, served
+from bench.reference import Reference, Work, prepare
+from bench.server import Client
+from bench.swap_versions import another, drop_table
 
-CONNECTIONS = 8
-PAUSE_S = 1.5
-POLL_S = 0.02
-
-
-@dataclass(frozen=True)
-class Answer:
-    """One request's times (monotonic seconds), status (0: the connection failed) and version."""
-
-    sent: float
-    received: float
-    status: int
-    version: str | None
+CAPACITY_S, LEAD_S, POLL_S = 5.0, 3.0, 0.05
+GROUP = 10
+SETTINGS = {"APPSHELF_ROLLOUT_DEADLINE_S": "900"}
+FOR_EVER_S = 1e6
 
 
 @dataclass(frozen=True)
 class Swap:
-    """One rollout as its caller saw it: the times of request and answer, and the version taken live."""
+    """One rollout as its caller saw it, in monotonic seconds, and memory in MiB some time after it."""
 
     began: float
     ended: float
     version: str
+    resident_mib: float
+    pss_mib: float
 
 
-@dataclass
-class Load:
-    """Paced requests over keep-alive connections until stopped, each connection in a thread of its own."""
+@dataclass(frozen=True)
+class Plan:
+    """How many swaps, how long between them, the share of the capacity offered, and whether tables are kept."""
 
-    port: int
-    stop: threading.Event = field(default_factory=threading.Event)
-    answers: list[Answer] = field(default_factory=list)
-    probes: list[Answer] = field(default_factory=list)
+    swaps: int
+    pause_s: float
+    load: float
+    kept_tables: bool
 
-    def run(self, bodies: Sequence[dict[str, Any]], rate: float) -> list[threading.Thread]:
-        """Start the connections and the 50 Hz readiness probe; the threads, to be joined after `stop`."""
-        share = [bodies[place::CONNECTIONS] for place in range(CONNECTIONS)]
-        threads = [
-            threading.Thread(target=self._rank, args=(part, CONNECTIONS / rate, place / rate))
-            for place, part in enumerate(share)
-        ]
-        threads.append(threading.Thread(target=self._paced, args=(self._probe, POLL_S, self.probes)))
-        for thread in threads:
-            thread.start()
-        return threads
 
-    def _rank(self, bodies: Sequence[dict[str, Any]], every_s: float, first_s: float) -> None:
-        time.sleep(first_s)
-        client, turn = Client(self.port), iter(range(10**9))
-        self._paced(lambda: client.call("POST", "/rank", bodies[next(turn) % len(bodies)]), every_s, self.answers)
+def run(target: Target, reference: Reference, plan: Plan) -> dict[str, Any]:
+    """Find the capacity, load the server, swap, and tell what happened."""
+    capacity = target.capacity(seconds=CAPACITY_S)
+    first: str = Client(target.port).call("GET", "/version")[1]["live"]
+    load = target.load(Pace(plan.load * capacity, FOR_EVER_S))
+    probes = Probes(target.port)
+    try:
+        time.sleep(LEAD_S)
+        swaps = swap_many(target, reference, plan)
+    finally:
+        probes.stop()
+        answers = load.finish(early=True)
+    swapping = {"capacity, requests/s": capacity, "offered, requests/s": plan.load * capacity, "swaps": plan.swaps}
+    return swapping | probes.summary() | summary(answers, swaps, first) | memory(swaps)
 
-    def _probe(self) -> tuple[int, Any]:
-        return Client(self.port).call("GET", "/readyz")
 
-    def _paced(self, call: Callable[[], tuple[int, Any]], every_s: float, into: list[Answer]) -> None:
-        due = time.monotonic()
-        while not self.stop.is_set():
-            sent = time.monotonic()
+class Probes:
+    """Asks for readiness every POLL_S, in a thread of its own."""
+
+    def __init__(self, port: int) -> None:
+        self._stop, self._statuses = threading.Event(), list[int]()
+        self._thread = threading.Thread(target=self._ask, args=(port,))
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask no more."""
+        self._stop.set()
+        self._thread.join()
+
+    def summary(self) -> dict[str, int]:
+        """How often it asked, and how often the answer was not a 200."""
+        return {"readiness probes": len(self._statuses), "probes not 200": sum(one != OK for one in self._statuses)}
+
+    def _ask(self, port: int) -> None:
+        while not self._stop.wait(POLL_S):
             try:
-                status, body = call()
+                self._statuses.append(Client(port).call("GET", "/readyz")[0])
             except OSError:
-                status, body = 0, None
-            into.append(Answer(sent, time.monotonic(), status, body.get("version") if body else None))
-            due = max(due + every_s, time.monotonic() - every_s)
-            self.stop.wait(max(0.0, due - time.monotonic()))
+                self._statuses.append(0)
 
 
-def prepare(home: Home) -> tuple[str, str]:
-    """A synthetic store with two versions, the second live."""
-    container = build(Settings.from_env(home.environ))
-    made, _ = dataset(SyntheticConfig.demo())
-    keep(made, container.home, container.features)
-    versions = []
-    for seed in (1, 2):
-        config = TrainConfig(seed=seed, epochs=2)
-        version = train_version(container, config, token=secrets.token_hex(3), progress=lambda _: None)
-        promote_version(container, version, note=Note("bench", "two versions to swap between", force=True))
-        versions.append(version)
-    return versions[0], versions[1]
-
-
-def bodies(count: int) -> list[dict[str, Any]]:
-    """Requests of different users and contexts, the whole catalogue as candidates."""
-    times = ("night", "morning", "afternoon", "evening")
-    return [{"user": {"id": f"u{n % 900}"}, "context": {"daytime": times[n % 4]}, "k": 10} for n in range(count)]
-
-
-def swap_many(home: Home, server: psutil.Process, count: int) -> tuple[list[Swap], dict[int, float]]:
-    """Go back to the version before, `count` times; resident MiB after swaps 2 and the last."""
-    client, swaps, memory = Client(home.port), [], dict[int, float]()
-    for number in range(1, count + 1):
-        time.sleep(PAUSE_S)
+def swap_many(target: Target, reference: Reference, plan: Plan) -> list[Swap]:
+    """Go back to the version before, again and again. Raises RuntimeError where that is refused."""
+    client, swaps = Client(target.port, timeout_s=1_000.0), list[Swap]()
+    for number in range(plan.swaps):
+        if not plan.kept_tables:
+            drop_table(reference.root, but=client.call("GET", "/version")[1]["live"])
+        time.sleep(plan.pause_s)
         began = time.monotonic()
         status, body = client.call("POST", "/admin/rollback", {})
-        if status != 200:
-            raise RuntimeError(f"swap {number} was refused with {status}: {body}")
-        swaps.append(Swap(began, time.monotonic(), body["version"]))
-        if number in (2, count):
-            time.sleep(PAUSE_S)
-            memory[number] = resident_mib(server)
-    return swaps, memory
+        ended = time.monotonic()
+        if status != OK:
+            raise RuntimeError(f"swap {number + 1} was refused with {status}: {body}")
+        time.sleep(plan.pause_s)
+        swaps.append(Swap(began, ended, body["version"], target.family.resident_mib(), target.family.pss_mib()))
+        print(f"swap {number + 1} of {plan.swaps}: {ended - began:.1f} s, {swaps[-1].pss_mib:.0f} MiB", flush=True)
+    return swaps
 
 
-def wrong_versions(answers: Sequence[Answer], swaps: Sequence[Swap], first: str) -> int:
+def summary(answers: Answers, swaps: Sequence[Swap], first: str) -> dict[str, float | int]:
+    """What became of the requests, and latency beside and during the swaps, measured from when each was due."""
+    inside = touched(answers, swaps)
+    good = answers.status == OK
+    found: dict[str, float | int] = {
+        "requests": answers.due.size,
+        "requests inside swaps": int(inside.sum()),
+        "failed requests": int((~np.isin(answers.status, (OK, REFUSED))).sum()),
+        "refused requests": int((answers.status == REFUSED).sum()),
+        "answers of a version not live": wrong_versions(answers, swaps, first),
+        "median swap, s": float(np.median([one.ended - one.began for one in swaps])),
+        "late sending p99, ms": quantiles_ms(answers.late_s, (0.99,))[0],
+    }
+    for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
+        during, beside = (quantiles_ms(answers.only(good & part).latency_s, (share,))[0] for part in (inside, ~inside))
+        found |= {f"{name} outside swaps, ms": beside, f"{name} inside swaps, ms": during}
+        found[f"{name} inside over outside"] = during / beside
+    return found
+
+
+def touched(answers: Answers, swaps: Sequence[Swap]) -> npt.NDArray[np.bool_]:
+    """(n,) whether a request was due or out while a swap went on."""
+    inside = np.zeros(answers.due.size, dtype=np.bool_)
+    for one in swaps:
+        inside |= (answers.received >= one.began) & (answers.due <= one.ended)
+    return inside
+
+
+def wrong_versions(answers: Answers, swaps: Sequence[Swap], first: str) -> int:
     """Answers whose version was not live at any moment between sending and receiving."""
     spans = [(first, 0.0, swaps[0].ended)]
     for place, swap in enumerate(swaps):
         spans.append((swap.version, swap.began, swaps[place + 1].ended if place + 1 < len(swaps) else float("inf")))
-    return sum(
-        not any(name == a.version and began <= a.received and a.sent <= ended for name, began, ended in spans)
-        for a in answers
-        if a.status == 200
-    )
+    right = np.zeros(answers.due.size, dtype=np.bool_)
+    places = {name: place for place, name in enumerate(answers.versions)}
+    for name, began, ended in spans:
+        named = answers.version == places.get(name, -2)
+        right |= named & (began <= answers.received) & (answers.sent <= ended)
+    return int(((answers.status == OK) & ~right).sum())
 
 
-def p99(latencies: Sequence[float]) -> float:
-    """The 99th percentile in milliseconds."""
-    return statistics.quantiles(latencies, n=100)[98] * 1000 if len(latencies) > 1 else float("nan")
+def memory(swaps: Sequence[Swap]) -> dict[str, float]:
+    """The second GROUP swaps beside the last; NaN where there are fewer than three groups of them."""
+    found: dict[str, float] = {}
+    for name, values in (("resident", [one.resident_mib for one in swaps]), ("PSS", [one.pss_mib for one in swaps])):
+        early, late = _mean(values[GROUP : 2 * GROUP]), _mean(values[2 * GROUP :][-GROUP:])
+        found |= {f"{name} MiB, second {GROUP}": early, f"{name} MiB, last {GROUP}": late}
+        found[f"{name} last over second"] = late / early
+    return found
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values) if values else float("nan")
 
 
 def main() -> None:
     """Run it, print the table, write JSON where asked."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--swaps", type=int, default=20)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--rate", type=float, default=60.0, help="requests a second")
+    parser.add_argument("--swaps", type=int, default=100)
+    parser.add_argument("--load", type=float, default=0.65, help="share of the capacity that is offered")
+    parser.add_argument("--pause", type=float, default=4.0, help="seconds before and after each swap")
+    parser.add_argument("--kept-tables", action="store_true", help="go back to the table that is there")
+    parser.add_argument("--workers", type=int, default=Setup.workers)
+    parser.add_argument("--precision", choices=("auto", "exact", "fast"), default="auto")
+    parser.add_argument("--apps", type=int, default=Work.apps)
+    parser.add_argument("--cache", type=Path, default=Path(tempfile.gettempdir()) / "appshelf-bench")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        home = Home(Path(folder), free_port())
-        _, live = prepare(home)
-        with serving(home, workers=arguments.workers) as server:
-            load = Load(home.port)
-            threads = load.run(bodies(1000), arguments.rate)
-            time.sleep(PAUSE_S)
-            swaps, memory = swap_many(home, server, arguments.swaps)
-            load.stop.set()
-            for thread in threads:
-                thread.join()
-    report = summary(load, swaps, live)
-    report |= {f"resident MiB after swap {number}": mib for number, mib in memory.items()}
-    report["resident ratio"] = memory[arguments.swaps] / memory[2]
-    for name, value in report.items():
+    reference = prepare(arguments.cache / f"reference-{arguments.apps}", Work(apps=arguments.apps))
+    another(reference)
+    plan = Plan(arguments.swaps, arguments.pause, arguments.load, arguments.kept_tables)
+    with served(Setup(reference, arguments.workers, arguments.precision, SETTINGS)) as target:
+        found = run(target, reference, plan)
+    for name, value in found.items():
         print(f"{name:32} {value:.2f}" if isinstance(value, float) else f"{name:32} {value}")
     if arguments.json:
-        arguments.json.write_text(json.dumps(report, indent=1))
-
-
-def summary(load: Load, swaps: Sequence[Swap], first: str) -> dict[str, float | int]:
-    """The figures of a run."""
-    during = [a for a in load.answers if any(s.began <= a.received and a.sent <= s.ended for s in swaps)]
-    beside = [a for a in load.answers if a not in set(during)]
-    inside, outside = (p99([a.received - a.sent for a in part]) for part in (during, beside))
-    return {
-        "swaps": len(swaps),
-        "requests": len(load.answers),
-        "failed requests": sum(a.status != 200 for a in load.answers),
-        "readiness probes": len(load.probes),
-        "probes not 200": sum(a.status != 200 for a in load.probes),
-        "answers of a version not live": wrong_versions(load.answers, swaps, first),
-        "median swap, s": statistics.median(s.ended - s.began for s in swaps),
-        "p99 outside swaps, ms": outside,
-        "p99 inside swaps, ms": inside,
-        "p99 inside over outside": inside / outside,
-    }
+        arguments.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

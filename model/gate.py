@@ -1,11 +1,15 @@
 """The gate's quality half: challenger and live, or popularity before there is one, on rows that neither has seen."""
 
+import numpy as np
 import polars as pl
 
+from model.agreement import Asked
 from model.checks import Holdout, overlap_check, quality_checks, shift_check
 from model.data.dataset import Dataset
 from model.data.examples import rows_of
-from model.holdout import groups, popularity, predicted, shelves, slices
+from model.data.queries import apps, queries
+from model.holdout import groups, popularity, predicted, shelf_sides, shelves, slices
+from model.precision_checks import precision_checks
 from model.report import Check, GateReport, Limits, Outcome
 from model.schema import FeatureSchema
 from model.scorer import Scorer
@@ -26,9 +30,11 @@ def judge(challenger: Scorer, live: Scorer | None, dataset: Dataset, *, limits: 
         return [Check.skipped("live_on_holdout", reason), *judge(challenger, None, dataset, limits=limits)]
     holdout = _holdout(challenger, live, dataset)
     checks = quality_checks(holdout, limits)
-    if live and checks[0].outcome == "passed":
+    if checks[0].outcome != "passed":
+        return checks
+    if live:
         checks += [shift_check(holdout, limits), _overlap(challenger, live, dataset, limits=limits)]
-    return checks
+    return checks + precision_checks(challenger, _asked(challenger, dataset, seed=limits.seed), limits=limits)
 
 
 def _holdout(challenger: Scorer, live: Scorer | None, dataset: Dataset) -> Holdout:
@@ -46,6 +52,13 @@ def _overlap(challenger: Scorer, live: Scorer, dataset: Dataset, *, limits: Limi
     rows = shelves(dataset, rows_of(dataset, "gate"), seed=limits.seed)
     first, second = (predicted(scorer, dataset, rows) for scorer in (challenger, live))
     return overlap_check(rows["_shelf"].cast(pl.Int64).to_numpy(), limits, challenger=first, live=second)
+
+
+def _asked(challenger: Scorer, dataset: Dataset, *, seed: int) -> list[Asked]:
+    """The requests of the shelves that `_overlap` ranks, as they would come in."""
+    asking, shown = shelf_sides(dataset, rows_of(dataset, "gate"), seed=seed)
+    table = challenger.table(tuple(apps(shown, dataset.schema)))
+    return [Asked(query, table, np.arange(len(shown))) for query in queries(dataset, asking)]
 
 
 def _other_kinds(mine: FeatureSchema, data: FeatureSchema) -> str:

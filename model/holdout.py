@@ -60,11 +60,17 @@ def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> di
 
 def shelves(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column _shelf numbers them."""
+    asked, drawn = shelf_sides(dataset, rows, seed=seed)
     of_its_app = ["app_id", "label", *(name for name in LOGGED if name != "history" and has_logged(rows))]
-    asked = rows.sample(min(SHELF_COUNT, len(rows)), seed=seed).drop(of_its_app).with_row_index("_shelf")
-    apps = dataset.apps.filter("available").select("app_id")
+    numbered = asked.drop(of_its_app).with_row_index("_shelf")
+    return numbered.join(drawn.select("app_id"), how="cross").with_columns(label=pl.lit(0, pl.Int8))
+
+
+def shelf_sides(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """What the shelves are made of: the rows that ask, and the apps that each of them is shown."""
+    apps = dataset.apps.filter("available")
     drawn = apps.sample(min(SHELF_SIZE, len(apps)), seed=seed)
-    return asked.join(drawn, how="cross").with_columns(label=pl.lit(0, pl.Int8))
+    return rows.sample(min(SHELF_COUNT, len(rows)), seed=seed), drawn
 
 
 def _unseen(train: pl.DataFrame, rows: pl.DataFrame, keys: list[str]) -> Mask:

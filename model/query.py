@@ -1,6 +1,7 @@
 """What is ranked for whom: raw values as they come from a request, a store or a log, before any encoding."""
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -10,6 +11,7 @@ NULL = "\x00null"
 """Stands for an explicit null in a column of text, where None means that the value was missing."""
 
 MAX_TEXT_LENGTH = 512
+CONTROL = re.compile("[\x00-\x1f\x7f]")
 
 
 class ValueRefused(ValueError):
@@ -46,7 +48,7 @@ def categorical(value: object) -> str:
         raise ValueRefused(f"{type(value).__name__} where a text, a whole number or a boolean is allowed")
     if len(value) > MAX_TEXT_LENGTH:
         raise ValueRefused(f"a text of {len(value)} characters; at most {MAX_TEXT_LENGTH} are allowed")
-    if any(ord(letter) < 32 or ord(letter) == 127 for letter in value):
+    if not value.isprintable() and CONTROL.search(value):
         raise ValueRefused("a control character in a text")
     return value
 

@@ -7,14 +7,20 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
+import torch
 
+from model.agreement import BEST, Asked, Floats, logit_error
 from model.bundle import Bundle, BundleError, Golden, load, verify
+from model.fast_scorer import Ask, FastScorer, Precision
+from model.query import Query
 from model.report import Check, Limits
 from model.schema import FeatureSchema
 from model.scorer import Scorer
 
 TIMED_REQUESTS, TIMED_ROWS = 16, 200
 ROUNDS = 9
+FEW = 5
+"""So few of a golden request's apps that exact does not score all of them twice to find them."""
 
 
 @dataclass(frozen=True)
@@ -31,6 +37,18 @@ class Act:
 
     scorer: Scorer
     golden: tuple[Golden, ...]
+
+    def calls(self, count: int, *, rows: int, precision: Precision) -> list[Callable[[], object]]:
+        """Each of the first `count` requests ranking the first `rows` apps of all of them, as when it is served."""
+        table = self.scorer.table([app for one in self.golden for app in one.apps][:rows])
+        queries, places = [one.query for one in self.golden[:count]], np.arange(rows)
+        error = logit_error(self.scorer, table, queries, places)
+        fast = FastScorer(self.scorer, precision=precision, error=error)
+
+        def rank(query: Query) -> None:
+            fast.best([Ask(fast.encode(query), table, torch.from_numpy(places), BEST)])
+
+        return [partial(rank, query) for query in queries]
 
 
 def rehearse(folder: Path, live: Path | None, *, limits: Limits, meters: Meters) -> list[Check]:
@@ -65,10 +83,11 @@ def finite_weights(bundle: Bundle) -> Check:
 
 
 def golden_checks(scorer: Scorer, golden: Sequence[Golden], *, limits: Limits) -> list[Check]:
-    """Golden requests scored again: finite, as they were saved, and telling one app from another."""
+    """Golden requests scored again: finite, as they were saved, telling one app from another, and found by exact."""
     if not golden:
         return [Check.failed("golden_scores", "0 golden requests", limit="1 or more")]
-    scored = [scorer.score(one.query, scorer.table(one.apps), np.arange(len(one.apps))) for one in golden]
+    asked = _asked_again(scorer, golden)
+    scored = [scorer.score(one.query, one.table, one.rows) for one in asked]
     scores, saved = np.concatenate(scored), np.concatenate([one.scores for one in golden])
     apart = float(np.abs(scores - saved).max(initial=0.0))
     spread = max((float(np.ptp(one)) / max(float(one.max()), math.ulp(0)) for one in scored if one.size), default=0.0)
@@ -77,7 +96,35 @@ def golden_checks(scorer: Scorer, golden: Sequence[Golden], *, limits: Limits) -
         Check.at_most("golden_finite", int((~np.isfinite(scores)).sum()), limit=0, detail=of_all),
         Check.at_most("golden_scores", apart, limit=limits.golden_tolerance, detail="largest difference to the saved"),
         Check.at_least("golden_spread", spread, limit=limits.golden_spread, detail="widest in a request, of its best"),
+        _exact_check(scorer, golden, asked, limits=limits)
+        if np.isfinite(scores).all()
+        else Check.skipped("golden_exact", "the reference's own scores are not finite"),
     ]
+
+
+def _exact_check(scorer: Scorer, golden: Sequence[Golden], asked: Sequence[Asked], *, limits: Limits) -> Check:
+    """The FEW best scores of each golden request as the precision `exact` finds them: those that were saved."""
+    every = np.arange(len(asked[0].table))
+    error = logit_error(scorer, asked[0].table, [one.query for one in asked], every)
+    exact = FastScorer(scorer, precision=Precision.EXACT, error=error)
+    found = exact.best([Ask(exact.encode(one.query), one.table, torch.from_numpy(one.rows), FEW) for one in asked])
+    apart = max(_apart(np.asarray(best.scores), one.scores) for best, one in zip(found, golden, strict=True))
+    detail = f"largest difference of the {FEW} best of precision exact to the saved"
+    return Check.at_most("golden_exact", apart, limit=limits.golden_tolerance, detail=detail)
+
+
+def _asked_again(scorer: Scorer, golden: Sequence[Golden]) -> list[Asked]:
+    """Golden requests over one table of all their apps."""
+    table = scorer.table([app for one in golden for app in one.apps])
+    ends = np.cumsum([len(one.apps) for one in golden])
+    rows = np.split(np.arange(len(table)), ends[:-1])
+    return [Asked(one.query, table, mine) for one, mine in zip(golden, rows, strict=True)]
+
+
+def _apart(found: Floats, saved: Sequence[float]) -> float:
+    """How far the FEW of either lie apart, infinitely where they are not as many."""
+    mine, theirs = (np.sort(np.asarray(scores, dtype=np.float64))[-FEW:] for scores in (found, saved))
+    return float(np.abs(mine - theirs).max(initial=0.0)) if mine.size == theirs.size else math.inf
 
 
 def request_contract(challenger: FeatureSchema, live: FeatureSchema) -> Check:
@@ -93,9 +140,12 @@ def latency_check(mine: Act, live: Act, *, limits: Limits, clock: Callable[[], f
     rows = min(TIMED_ROWS, *(sum(len(one.apps) for one in act.golden) for act in (mine, live)))
     if not requests or not rows:
         return Check.skipped("latency", "live has no golden requests to be timed on")
-    mine_s, live_s = best_times(_calls(mine, requests, rows), _calls(live, requests, rows), clock=clock)
+    # Whether fast serves where nobody asked for it is known when the other half has judged; exact takes longer.
+    precision = Precision.FAST if limits.precision == "fast" else Precision.EXACT
+    calls = [act.calls(requests, rows=rows, precision=precision) for act in (mine, live)]
+    mine_s, live_s = best_times(*calls, clock=clock)
     times = f"{1000 * mine_s / requests:.2f} ms against {1000 * live_s / requests:.2f} ms"
-    detail = f"{times} a request of {rows} apps, best of {ROUNDS} rounds in turns"
+    detail = f"{times} a request of {rows} apps, both {precision}, best of {ROUNDS} rounds in turns"
     return Check.at_most("latency", mine_s / max(live_s, math.ulp(0)), limit=limits.latency_ratio, detail=detail)
 
 
@@ -111,13 +161,6 @@ def best_times(
                 pair[side]()
                 best[side, place] = min(best[side, place], clock() - started)
     return float(best[0].sum()), float(best[1].sum())
-
-
-def _calls(act: Act, requests: int, rows: int) -> list[Callable[[], object]]:
-    """Each of the first golden requests ranking the first apps of all of them."""
-    table = act.scorer.table([app for one in act.golden for app in one.apps][:rows])
-    places = np.arange(rows)
-    return [partial(act.scorer.score, one.query, table, places) for one in act.golden[:requests]]
 
 
 def _beside_live(mine: Act, live: Path | None, *, limits: Limits, clock: Callable[[], float]) -> list[Check]:

@@ -8,6 +8,8 @@ import msgspec
 from pydantic import BaseModel, ConfigDict, Field
 
 Outcome = Literal["passed", "failed", "skipped"]
+PrecisionSetting = Literal["auto", "exact", "fast"]
+"""What an operator asks to be served in: `fast`, `exact`, or fast where the gate has shown that it agrees."""
 
 
 class Limits(BaseModel):
@@ -24,6 +26,8 @@ class Limits(BaseModel):
     slice_class_minimum: int = Field(100, ge=1, description="Positives, and negatives, below which a slice is skipped")
     score_shift: float = Field(3.0, ge=0, description="Largest PSI of the scores against live's")
     top_10_overlap: float = Field(0.1, ge=0, le=1, description="Least share of live's ten best apps kept")
+    precision: PrecisionSetting = Field("auto", description="What is to serve: only for fast must fast agree")
+    order_agreement: float = Field(0.98, ge=0, le=1, description="Least share of the reference's ten that fast keeps")
     golden_tolerance: float = Field(1e-5, ge=0, description="Largest difference of a golden score when scored again")
     golden_spread: float = Field(1e-6, ge=0, description="Least relative spread of the scores within a request")
     latency_ratio: float = Field(3.0, gt=0, description="Largest time a request over live's")

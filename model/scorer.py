@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from model.app_columns import AppSide
 from model.app_table import AppTable
 from model.batch import Side
 from model.bundle import Bundle
@@ -48,9 +50,16 @@ class Scorer:
         net.requires_grad_(False).eval()
         return cls(manifest.version, bundle.schema, bundle.transform, net, math.log(manifest.sampling_rate))
 
+    @cached_property
+    def app_side(self) -> AppSide:
+        """How this net's tables encode their apps."""
+        return AppSide(self._encoded, self.net.halved, self.transform.audience)
+
     def table(self, apps: Sequence[App], *, capacity: int = 0) -> AppTable:
         """The app side of a catalogue, computed once; `capacity` rows are set aside."""
-        return AppTable(self._app_side, apps, capacity=capacity)
+        table = AppTable(self.app_side, capacity=max(capacity, len(apps)))
+        table.put(apps)
+        return table
 
     @torch.inference_mode()
     def score(self, query: Query, table: AppTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
@@ -62,12 +71,10 @@ class Scorer:
         if not len(rows):
             return np.empty(0)
         request = self.request_side(query)
-        part, keys = table.gather(torch.from_numpy(rows))
-        empty = torch.empty((len(rows), 0))
-        app = Side(empty.long(), empty, keys=keys)
-        ids = [table.ids[row] for row in rows.tolist()]
-        pair = self.transform.pairs(request, app, pair_statistics(query, ids, self.transform.audience))
-        logits = self.net.combine(self.net.request_part(request), part, pair)
+        app, ids = table.gather(torch.from_numpy(rows), exact=True), table.ids
+        statistics = pair_statistics(query, [ids[row] for row in rows.tolist()], self.transform.audience)
+        pair = self.transform.pairs(request, app.side, statistics)
+        logits = self.net.combine(self.net.request_part(request), app.part, pair)
         return torch.sigmoid(logits.double() + self.log_rate).numpy()
 
     def observe(self, query: Query) -> dict[str, str]:
@@ -91,7 +98,7 @@ class Scorer:
         return self.transform.requests(_columns(self.schema.fields, [values]), 1)
 
     @torch.inference_mode()
-    def _app_side(self, apps: Sequence[App]) -> tuple[Side, Part]:
+    def _encoded(self, apps: Sequence[App]) -> tuple[Side, Part]:
         rows = [{**app.features, "app_id": app.id} for app in apps]
         fields = [field for field in self.schema.fields if field.source is Source.APP]
         side = self.transform.apps(_columns(fields, rows), len(apps))

@@ -17,7 +17,15 @@ class UnknownArchitecture(ValueError):
 
 
 class SplitNet(Protocol):
-    """What every architecture is: three methods, the same in training and in serving."""
+    """What every architecture is: three methods, the same in training and in serving.
+
+    halved: the names of app parts that only feed an MLP, which serving may read as bfloat16 where it is to be fast.
+    additive: whether each field of a request, and each cross of its own fields, adds its share to the request part
+    whatever the others are, so that shares may be computed apart, kept and added up.
+    """
+
+    halved: frozenset[str]
+    additive: bool
 
     def request_part(self, side: Side) -> Part:
         """Once per request."""

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import threading
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -17,6 +18,9 @@ from service.keys import Keys
 from service.settings import Settings
 from service.telemetry import METRICS_FOLDER, log_to_stdout
 
+SWITCH_S = 0.0005
+"""After how long a thread that follows the store or prepares a version lets a request have the interpreter."""
+
 log = logging.getLogger(__name__)
 
 
@@ -29,6 +33,7 @@ def create(environ: Mapping[str, str] | None = None) -> FastAPI:
     settings = Settings.from_env(variables)
     log_to_stdout(settings.log_level)
     torch.set_num_threads(settings.torch_threads)
+    sys.setswitchinterval(SWITCH_S)
     folder = variables.get(METRICS_FOLDER)
     container = build(settings, metrics_folder=Path(folder) if folder else None)
     keys = Keys.load(settings, container.home, announce=lambda _: _say_where(container.home.admin_key_file))

@@ -6,6 +6,7 @@ from collections.abc import Callable, MutableMapping
 
 import typer
 
+from service.commands.bench import bench
 from service.commands.config import check, show
 from service.commands.data import draft, import_log
 from service.commands.jobs import jobs, retrain, worker
@@ -28,6 +29,7 @@ VERBS: dict[str, Callable[..., None]] = {
     "retrain": retrain,
     "jobs": jobs,
     "worker": worker,
+    "bench": bench,
 }
 REFUSED = 1
 

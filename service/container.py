@@ -5,10 +5,11 @@ import socket
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from model.report import GateReport
 from service.background import Background, Beside, Repeated
 from service.breaker import Breaker
 from service.bundles import BundleStore, LocalBundles, SharedBundles
@@ -22,13 +23,18 @@ from service.jobs.broker import Broker, redis_broker, sqlite_broker
 from service.jobs.queue import JobQueue
 from service.lastseen import CatalogueCopy, LastSeen
 from service.log_keeping import Kept, trim_log
-from service.preparation import prepare
+from service.precision import Resolver
+from service.preparation import Preparation
+from service.rank_desk import FETCHES, DeskLimits, RankDesk
 from service.ranker import Ranker, RankerParts
 from service.readiness import Readiness
+from service.rebasing import Bases
 from service.registry import Registry
 from service.restocking import Restocker
+from service.retention import needed
 from service.rollout import Coordinator, Pace, Time
-from service.settings import DAY_S, Settings
+from service.settings import DAY_S, PREFIX, Settings, variable
+from service.stocking import LocalStock, StoreStock
 from service.store.backend import Backend
 from service.store.job_ports import JobStore
 from service.store.log_ports import EventLog
@@ -36,11 +42,13 @@ from service.store.ports import FeatureStore
 from service.store.redis_backend import open_redis
 from service.store.redis_client import RedisLink
 from service.store.sqlite_backend import open_sqlite
-from service.telemetry import Metrics
+from service.tables import TableParts, Tables
+from service.telemetry import FLUSH_EVERY_S, Metrics
 from service.turns import OneAtATime, Turn
 
 SETTLE_EVERY_S = 0.5
 TRIM_EVERY_S = 600.0
+REST_S = 0.001
 
 
 @dataclass(frozen=True)
@@ -62,6 +70,7 @@ class Container:
     engine: Engine
     background: Background
     ranker: Ranker
+    desk: RankDesk
     impressions: ImpressionWriter
     intake: Intake
     readiness: Readiness
@@ -80,15 +89,17 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     home.ensure()
     backend = _open(settings, home)
     features, rollouts = backend.features, backend.rollouts
-    shared = settings.bundles_url
-    bundles: BundleStore = SharedBundles(shared, home.bundles) if shared else LocalBundles(home.bundles)
+    bundles = _bundles(settings, home)
     registry = Registry(backend.index, bundles)
     engine, metrics = Engine(), Metrics(metrics_folder)
+    readiness = Readiness(engine)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
-    ready_version = partial(_prepare, registry, features)
+    coordinator = Coordinator(registry, rollouts, time=Time(time.time, time.sleep), pace=pace)
+    tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
+    preparation, unaided, restock = _shelves(settings, features, tables=tables, verdict=registry.verdict)
+    ready_version = partial(_prepare, registry.folder, preparation)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
-    copy = CatalogueCopy(home.catalogue)
-    last_seen = LastSeen(home.pointer, copy, folder=bundles.fetch)
+    last_seen = LastSeen(home.pointer, prepare=partial(_prepare, bundles.fetch, unaided))
     process = f"{socket.gethostname()}:{os.getpid()}"
     impressions = ImpressionWriter(backend.log, capacity=settings.impression_buffer, meter=metrics)
     parts = FollowerParts(
@@ -97,13 +108,16 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         rollouts=rollouts,
         pointer=registry.live,
         prepare=ready_version,
-        refresh=Restocker(features, copy=copy if settings.redis_url else None, clock=time.monotonic),
+        refresh=restock,
         remember=last_seen.remember,
         recall=last_seen.prepare,
         executor=executor,
         clock=time.time,
         pace=pace,
     )
+    ranked = RankerParts(metrics, time.perf_counter, time.time, settings.rank_budget_s, impressions.record)
+    users = UserFetcher(features, copies=settings.user_copies, breaker=Breaker(time.monotonic))
+    ranker = Ranker(users.many, engine, parts=ranked)
     return Container(
         settings=settings,
         home=home,
@@ -113,19 +127,18 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         queue=JobQueue(backend.jobs, cache(partial(_broker, settings, home)), time=Time(time.time, time.sleep)),
         bundles=bundles,
         registry=registry,
-        coordinator=Coordinator(registry, rollouts, time=Time(time.time, time.sleep), pace=pace),
+        coordinator=coordinator,
         engine=engine,
         background=Background(
-            Follower(parts), executor, beside=(impressions, *_log_work(settings, backend, process=process))
+            Follower(parts),
+            executor,
+            beside=(impressions, *_log_work(settings, backend, process=process), _telling(metrics)),
         ),
-        ranker=Ranker(
-            UserFetcher(features, copies=settings.user_copies, breaker=Breaker(time.monotonic)),
-            engine,
-            parts=RankerParts(metrics, time.perf_counter, time.time, settings.rank_budget_s, impressions.record),
-        ),
+        ranker=ranker,
+        desk=_desk(settings, ranker),
         impressions=impressions,
         intake=_intake(settings, backend.log, flush=impressions.flush),
-        readiness=Readiness(engine),
+        readiness=readiness,
         metrics=metrics,
         prepare=ready_version,
         clock=time.time,
@@ -137,6 +150,17 @@ def _open(settings: Settings, home: Home) -> Backend:
     if settings.redis_url is None:
         return open_sqlite(home, time.time)
     return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
+
+
+def _bundles(settings: Settings, home: Home) -> BundleStore:
+    return SharedBundles(url, home.bundles) if (url := settings.bundles_url) else LocalBundles(home.bundles)
+
+
+def _desk(settings: Settings, ranker: Ranker) -> RankDesk:
+    """Where rankings wait for their turn; a store on this machine answers sooner than a thread could be asked to."""
+    limits = DeskLimits(settings.max_under_way, settings.batch_limit, settings.shed_after_s)
+    elsewhere = ThreadPoolExecutor(FETCHES, thread_name_prefix="fetch") if settings.redis_url else None
+    return RankDesk(ranker, limits=limits, clock=time.perf_counter, elsewhere=elsewhere)
 
 
 def _broker(settings: Settings, home: Home) -> Broker:
@@ -168,5 +192,53 @@ def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Be
     )
 
 
-def _prepare(registry: Registry, features: FeatureStore, version: str) -> Live:
-    return prepare(registry.folder(version), features)
+def _telling(metrics: Metrics) -> Beside:
+    """Shares what is counted here with this server's other processes; last to stop, so that nothing is left untold."""
+    return Repeated("metrics", metrics.flush, every_s=FLUSH_EVERY_S, last=metrics.flush)
+
+
+def open_features(settings: Settings) -> FeatureStore:
+    """The store of users and apps alone. Raises StoreUnavailable, StoreTooNew."""
+    return _open(settings, Home(settings.home)).features
+
+
+def _tables(settings: Settings, registry: Registry, *, coordinator: Coordinator, readiness: Readiness) -> Tables:
+    parts = TableParts(
+        bundle=registry.folder,
+        needed=lambda: needed(registry) | coordinator.in_use(),
+        environ=_store_environment(settings),
+        interrupted=lambda: readiness.draining,
+        wait=time.sleep,
+    )
+    return Tables(Home(settings.home).tables, parts)
+
+
+def _shelves(
+    settings: Settings, features: FeatureStore, *, tables: Tables, verdict: Callable[[str], GateReport | None]
+) -> tuple[Preparation, Preparation, Restocker]:
+    """What makes versions ready from the store, what does so without it, and what keeps their shelves up to date."""
+    resolver = Resolver(settings.precision, verdict)
+    preparation = Preparation(StoreStock(features, tables, _rest), resolver, settings.user_rows, _rest)
+    copy = CatalogueCopy(Home(settings.home).catalogue)
+    unaided = replace(preparation, stock=LocalStock(copy, tables, _rest))
+    bases = Bases(tables, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"), clock=time.monotonic)
+    copied = copy if settings.redis_url else None
+    return preparation, unaided, Restocker(features, copy=copied, bases=bases, clock=time.monotonic)
+
+
+def _store_environment(settings: Settings) -> dict[str, str]:
+    """An environment in which another process finds the same store."""
+    own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    named = {variable("home"): str(settings.home.absolute())}
+    if settings.redis_url is not None:
+        named[variable("redis_url")] = settings.redis_url.get_secret_value()
+    return {**own, **named}
+
+
+def _prepare(folder: Callable[[str], Path], preparation: Preparation, version: str) -> Live:
+    return preparation(folder(version))
+
+
+def _rest() -> None:
+    """Between two steps of what a serving process does beside its requests."""
+    time.sleep(REST_S)

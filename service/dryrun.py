@@ -5,34 +5,30 @@ import sys
 import time
 from argparse import ArgumentParser
 from collections.abc import Sequence
-from pathlib import Path
 
 from model.rehearsal import Meters, rehearse
-from model.report import Check, Limits
+from model.report import Check
 from service.child import Child, answer, behave
+from service.trial import Trial
 
 CHILD = Child("service.dryrun", name="load", timeout_s=600.0)
 
 
-def dry_run(folder: Path, live: Path | None, *, limits: Limits, child: Child = CHILD) -> list[Check]:
+def dry_run(trial: Trial, *, child: Child = CHILD) -> list[Check]:
     """Rehearse the bundle beside live in a child process. A crash, a timeout or no answer fails the check `load`.
 
     Raises JudgingBrokeOff.
     """
-    arguments = ["--challenger", str(folder.absolute()), "--limits", limits.model_dump_json()]
-    return child.checks([*arguments, *(["--live", str(live.absolute())] if live else [])])
+    return child.checks(trial.words)
 
 
 def main(arguments: Sequence[str]) -> int:
     """Rehearse here and now, and write the checks as JSON to standard output."""
     parser = ArgumentParser(prog="python -m service.dryrun", description=__doc__)
-    parser.add_argument("--challenger", type=Path, required=True, help="folder of the bundle under judgement")
-    parser.add_argument("--live", type=Path, help="folder of the bundle that serves")
-    parser.add_argument("--limits", type=Limits.model_validate_json, default=Limits(), help="limits as JSON")
-    options = parser.parse_args(arguments)
+    trial, _ = Trial.told(arguments, parser=parser)
     behave()
     meters = Meters(clock=time.perf_counter, peak_mib=peak_mib)
-    answer(rehearse(options.challenger, options.live, limits=options.limits, meters=meters))
+    answer(rehearse(trial.challenger, trial.live, limits=trial.limits, meters=meters))
     return 0
 
 

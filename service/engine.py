@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from service.errors import NoLiveVersion
 
 if TYPE_CHECKING:
+    from model.fast_scorer import FastScorer, Precision
     from model.scorer import Scorer
     from service.catalogue import Shelf
 
@@ -15,12 +16,15 @@ if TYPE_CHECKING:
 class Live:
     """A version ready to serve: its scorer, and the catalogue as that scorer sees it.
 
-    popularity: how often each app was taken in training, for when there is no time to score.
+    fast: answers requests, in this precision; scorer: the plain fp32 reference that it is held to. popularity: how
+    often each app was taken in training, for when there is no time to score.
     """
 
     version: str
     scorer: "Scorer"
     shelf: "Shelf"
+    fast: "FastScorer"
+    precision: "Precision"
     popularity: Mapping[str, int] = field(default_factory=dict)
 
 

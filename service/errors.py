@@ -54,6 +54,13 @@ class NoLiveVersion(ServiceError):
         )
 
 
+class Overloaded(ServiceError):
+    """More rankings are asked of this process than it can begin in time."""
+
+    def __init__(self, observed: str) -> None:
+        super().__init__(f"{observed}; ask again in a second, or of more workers")
+
+
 class NothingToPromote(ServiceError):
     """No version has passed the gate since the live one."""
 
@@ -173,6 +180,17 @@ class StoreUnavailable(ServiceError):
         super().__init__(
             f"the store {store} is not available ({reason}); see that it runs, is reachable and has room, then retry"
         )
+
+
+class TableUnbuilt(ServiceError):
+    """The app table of a version could not be built into files; ending: because this process is to end."""
+
+    def __init__(self, version: str, reason: str, *, ending: bool = False) -> None:
+        super().__init__(
+            f"the app table of version {version!r} could not be built ({reason}); "
+            "see that the disk of APPSHELF_HOME has room for it and that the store answers"
+        )
+        self.ending = ending
 
 
 class BundlesUnavailable(ServiceError):

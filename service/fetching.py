@@ -3,6 +3,7 @@
 import logging
 import sys
 from collections import OrderedDict
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
@@ -73,7 +74,7 @@ class UserFetcher:
     """Fetches users for rankings, in one round trip, and never raises StoreUnavailable.
 
     One request waits for the store at most once, for as long as the store's own timeout lets it; while the breaker is
-    open no request waits at all but one that finds out whether the store is back.
+    open no request waits at all but those of one call that finds out whether the store is back.
     """
 
     def __init__(self, features: FeatureStore, *, copies: int, breaker: Breaker) -> None:
@@ -81,18 +82,21 @@ class UserFetcher:
         self._copies = Copies(copies)
         self._breaker = breaker
 
-    def __call__(self, user_id: str) -> Fetched:
-        """The user as the store has them, else as they were fetched last, else nobody."""
+    def many(self, user_ids: Sequence[str]) -> list[Fetched]:
+        """Each user, in the order asked: as the store has them, else as they were fetched last, else nobody."""
         if turn := self._breaker.enter():
             with suppress(StoreUnavailable):
-                return Fetched(self._ask(user_id, turn))
+                return [Fetched(record) for record in self._ask(user_ids, turn)]
+        return [self._stand_in(user_id) for user_id in user_ids]
+
+    def _stand_in(self, user_id: str) -> Fetched:
         record = self._copies.get(user_id)
         return Fetched(record, (FEATURE_STORE,) if record else (FEATURE_STORE, LOCAL_COPY))
 
-    def _ask(self, user_id: str, turn: Turn) -> UserRecord | None:
+    def _ask(self, user_ids: Sequence[str], turn: Turn) -> Sequence[UserRecord | None]:
         answered = False
         try:
-            record = self._features.get_user(user_id)
+            records = self._features.get_users(user_ids)
             answered = True
         finally:
             if self._breaker.leave(turn, answered=answered):
@@ -100,5 +104,6 @@ class UserFetcher:
                     "the store answers again" if answered else f"local copies stand in for the store: {sys.exception()}"
                 )
                 log.warning("rankings: %s", told)
-        self._copies.keep(user_id, record)
-        return record
+        for user_id, record in zip(user_ids, records, strict=True):
+            self._copies.keep(user_id, record)
+        return records

@@ -12,6 +12,9 @@ from service.errors import StoreUnavailable
 from service.rollout import Pace
 from service.store.ports import Rollout, RolloutStore, Vote
 
+AGAIN_AFTER_S = 60.0
+"""Until a version that is live and could not be prepared is tried again."""
+
 log = logging.getLogger(__name__)
 
 
@@ -122,6 +125,7 @@ class Follower:
 
     def _swap(self, prepared: Live) -> None:
         self._parts.engine.swap(prepared)
+        log.info("version %s serves, in precision %s", prepared.version, prepared.precision)
         self._parts.remember(prepared.version)
 
     def _recall(self) -> bool:
@@ -162,7 +166,7 @@ class Follower:
         """True while it loads, and for the goal itself; a failed try at the live version is over after a while."""
         if not attempt.future.done() or attempt.goal != goal:
             return not attempt.future.done()
-        young = self._parts.clock() - attempt.began_at < self._parts.pace.deadline_s
+        young = self._parts.clock() - attempt.began_at < min(self._parts.pace.deadline_s, AGAIN_AFTER_S)
         return attempt.prepared is not None or attempt.goal.rollout is not None or young
 
     def _answer(self, rollout: Rollout) -> None:

@@ -57,6 +57,11 @@ class Home:
         return self.root / "catalogue.jsonl"
 
     @property
+    def tables(self) -> Path:
+        """The folder of app tables, one folder a table, which every worker maps."""
+        return self.root / "tables"
+
+    @property
     def reports(self) -> Path:
         """The folder of reports on imports."""
         return self.root / "reports"

@@ -1,11 +1,9 @@
 """From a log's files to a home: the dataset for training, and its apps and users into the store."""
 
 import json
-import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import polars as pl
 
@@ -13,9 +11,9 @@ from model.data import frappe
 from model.data.dataset import Dataset, user_histories, write
 from model.data.draft import Draft, draft
 from model.data.prepare import prepare
+from model.data.queries import raw_values
 from model.data.readers import Format, read_log
 from model.data.report import ImportRefused, ImportReport
-from model.query import NULL, Value
 from model.schema import FeatureSchema, Source, read_schema
 from service.errors import HomeUnusable
 from service.home import Home
@@ -104,15 +102,3 @@ def user_records(
     for row in users.iter_rows(named=True):
         features = raw_values(row, schema, source=Source.USER)
         yield UserRecord(row["user_id"], features, histories.get(row["user_id"], {}))
-
-
-def raw_values(row: Mapping[str, Any], schema: FeatureSchema, *, source: Source) -> dict[str, Value]:
-    """A canonical row's values of one source as a request would carry them: what is missing is left out."""
-    names = schema.from_source(source).keys() - {"user_id", "app_id"}
-    return {name: _raw(row[name]) for name in sorted(names) if row.get(name) is not None}
-
-
-def _raw(value: Value) -> Value:
-    """Undo the canonical form of one value: NULL and NaN stand for an explicit null."""
-    explicit_null = value == NULL or (isinstance(value, float) and math.isnan(value))
-    return None if explicit_null else value

@@ -5,18 +5,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import islice
 from threading import Event, Lock, Thread
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from model.query import Query
-from model.schema import PairStatistic
-from model.scorer import pair_statistics
 from service.catalogue import Selection
 from service.engine import Live
 from service.errors import StoreUnavailable
+from service.ordering import Ranked
 from service.store.log_ports import EventLog, Impression, Shown
-
-if TYPE_CHECKING:
-    from service.ranker import Ranked
 
 AT_ONCE = 500
 EVERY_S = 0.1
@@ -40,27 +36,25 @@ class Scored:
     scorer: str
     asked: Query
     selection: Selection
-    items: "tuple[Ranked, ...]"
+    items: tuple[Ranked, ...]
 
 
 def impression_of(scored: Scored, *, request_id: str, at: float) -> Impression:
     """The impression of an answer: every value as the scorer took it; at: epoch seconds, kept to the microsecond."""
-    asked, shown = scored.asked, [item.app_id for item in scored.items]
-    others = pair_statistics(asked, shown, scored.live.scorer.transform.audience)[PairStatistic.OTHERS]
+    asked, values = scored.asked, scored.selection.edition.values
+    known, used = scored.live.scorer.transform.audience.get, asked.history.get
+    shown = [
+        Shown(
+            item.app_id,
+            position,
+            item.score,
+            values.packed_at(item.row),
+            max(known(item.app_id, 0) - (used(item.app_id, 0) > 0), 0),  # PairStatistic.OTHERS
+        )
+        for position, item in enumerate(scored.items, 1)
+    ]
     return Impression(
-        request_id=request_id,
-        at=round(at, 6),
-        version=scored.scorer,
-        user_id=asked.user_id,
-        user=asked.user,
-        context=asked.context,
-        history=asked.history,
-        items=tuple(
-            Shown(
-                item.app_id, position, item.score, scored.selection.features_of(item.app_id), int(others[position - 1])
-            )
-            for position, item in enumerate(scored.items, 1)
-        ),
+        request_id, round(at, 6), scored.scorer, asked.user_id, asked.user, asked.context, asked.history, tuple(shown)
     )
 
 

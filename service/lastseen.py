@@ -13,32 +13,42 @@ import msgspec
 from model.manifest import check_version
 from service.engine import Live
 from service.errors import StoreUnavailable
-from service.preparation import prepare
 from service.store.ports import AppChanges, AppRecord
 
-FORMAT = 1
+FORMAT = 2
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Mark:
-    """Which state of the catalogue a copy holds; see AppChanges for origin and sequence. apps: how many there are."""
+    """Which state of the catalogue a copy leads to; see AppChanges for origin and sequence.
+
+    apps: how many were put; since: the state that it leads there from, 0 where it is the whole catalogue; deleted:
+    which apps are gone since.
+    """
 
     origin: str
     sequence: int
     apps: int
+    since: int = 0
+    deleted: tuple[str, ...] = ()
     format: int = FORMAT
 
     def covers(self, *, origin: str, sequence: int) -> bool:
         """True where the copy is as new as this, or newer."""
         return self.origin == origin and self.sequence >= sequence
 
+    def goes_on(self, *, origin: str, sequence: int) -> bool:
+        """True where the copy goes on from this state."""
+        return self.origin == origin and self.since == sequence
+
 
 class CatalogueCopy:
-    """The catalogue in a file of JSON lines, a Mark and then an app a line; written whole, by any number of processes.
+    """Changes of the catalogue in a file of JSON lines, a Mark and then an app a line.
 
-    It stands in for a store where a version is prepared: it has the `apps_since` that this takes.
+    They are all of the catalogue, or what changed since the state that a mapped table holds. The file is written whole,
+    by any number of processes.
     """
 
     def __init__(self, path: Path) -> None:
@@ -54,13 +64,14 @@ class CatalogueCopy:
             return self._mark(file.readline())
         return None
 
-    def write(self, catalogue: AppChanges) -> None:
+    def write(self, changes: AppChanges, *, since: int = 0) -> None:
         """Replace the file; a record at a time, so that rankings go on beside it. Raises OSError."""
-        mark = Mark(catalogue.origin, catalogue.sequence, len(catalogue.put))
-        write_whole(self._path, (self._encode(line) + b"\n" for line in (mark, *catalogue.put)))
+        deleted = changes.deleted if since else ()
+        mark = Mark(changes.origin, changes.sequence, len(changes.put), since, deleted)
+        write_whole(self._path, (self._encode(line) + b"\n" for line in (mark, *changes.put)))
 
-    def apps_since(self, sequence: int) -> AppChanges:
-        """All of the copy; `sequence` is 0. Raises StoreUnavailable where there is none that can be read whole."""
+    def changes(self, *, since: int) -> AppChanges:
+        """All of the copy. Raises StoreUnavailable where there is none from there on that can be read whole."""
         try:
             with self._path.open("rb") as file:
                 mark = self._mark(file.readline())
@@ -69,21 +80,21 @@ class CatalogueCopy:
             raise StoreUnavailable(f"copy {self._path}", error.strerror or str(error)) from error
         except msgspec.MsgspecError as error:
             raise StoreUnavailable(f"copy {self._path}", str(error)) from error
-        if (mark.format, mark.apps, sequence) != (FORMAT, len(apps), 0):
-            raise StoreUnavailable(f"copy {self._path}", f"{len(apps)} apps of format {mark.format} under {mark}")
-        return AppChanges(mark.sequence, apps, (), mark.origin)
+        if (mark.format, mark.apps, mark.since) != (FORMAT, len(apps), since):
+            observed = f"{len(apps)} of {mark.apps} apps since {mark.since} in format {mark.format}"
+            raise StoreUnavailable(f"copy {self._path}", f"{observed}, where those since {since} are wanted")
+        return AppChanges(mark.sequence, apps, mark.deleted, mark.origin)
 
 
 class LastSeen:
-    """The live version and the catalogue as they were seen last.
+    """The live version as it was seen last.
 
-    pointer: the file that names the version; folder: finds a version's bundle without the store.
+    pointer: the file that names it; prepare: makes a version ready without the store.
     """
 
-    def __init__(self, pointer: Path, catalogue: CatalogueCopy, *, folder: Callable[[str], Path]) -> None:
+    def __init__(self, pointer: Path, *, prepare: Callable[[str], Live]) -> None:
         self._pointer = pointer
-        self._catalogue = catalogue
-        self._folder = folder
+        self._prepare = prepare
 
     def remember(self, version: str) -> None:
         """Keep the version that is served now; a disk that does not take it is logged and no more."""
@@ -98,13 +109,13 @@ class LastSeen:
     def prepare(self) -> Live | None:
         """The version served last, made ready from local files alone; None where none was kept.
 
-        Raises StoreUnavailable where there is no copy of the catalogue, BundleError, DryRunFailed.
+        Raises StoreUnavailable where nothing here tells of the catalogue, BundleError, DryRunFailed.
         """
         try:
             version = check_version(self._pointer.read_text(encoding="ascii").strip())
         except (FileNotFoundError, UnicodeDecodeError):
             return None
-        return prepare(self._folder(version), self._catalogue)
+        return self._prepare(version)
 
 
 def write_whole(path: Path, chunks: Iterable[bytes]) -> None:

@@ -25,11 +25,13 @@ from service.errors import (
     VersionExists,
 )
 from service.golden import golden_requests
+from service.precision import judged_for
 from service.quality import CHILD as QUALITY
 from service.quality import quality
 from service.retention import collect
 from service.rollout import RolloutResult
 from service.store.ports import Note
+from service.trial import Trial
 
 JUDGED_AT_MOST = 3
 
@@ -145,12 +147,13 @@ def _judged(container: Container, version: str, live: str | None, *, data: Path)
         folder = container.registry.folder(version)
     except BundleError as error:
         return [Check.failed("integrity", str(error), limit="every byte as sealed")]
-    live_folder = _folder_of_live(container, live) if live else None
+    limits = Limits(precision=container.settings.precision)
+    trial = Trial(folder, _folder_of_live(container, live) if live else None, limits)
     rehearsing, judging = (replace(one, interrupted=lambda: container.readiness.draining) for one in (DRY_RUN, QUALITY))
-    checks = dry_run(folder, live_folder, limits=Limits(), child=rehearsing)
+    checks = dry_run(trial, child=rehearsing)
     if any(check.outcome == "failed" for check in checks):
         return [*checks, Check.skipped("quality", "not judged, since the dry run failed")]
-    return checks + quality(folder, live_folder, data, child=judging)
+    return checks + quality(trial, data, child=judging)
 
 
 def _folder_of_live(container: Container, live: str) -> Path:
@@ -186,9 +189,10 @@ def promote_version(
 
 
 def _current_report(container: Container, version: str) -> GateReport | None:
-    """The newest report on a version, None where there is none or live has moved since."""
-    report = container.registry.verdict(version)
-    return report if report and report.against == (container.registry.live() or POPULARITY) else None
+    """The newest report on a version, None where there is none or it was judged against, or for, something else."""
+    report, live = container.registry.verdict(version), container.registry.live() or POPULARITY
+    holds = report is not None and report.against == live and judged_for(container.settings.precision, report)
+    return report if holds else None
 
 
 def _take_live(container: Container, version: str, *, note: Note, over: str) -> RolloutResult:

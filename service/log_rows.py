@@ -95,7 +95,7 @@ def _impression_row(one: Impression) -> Row:
         "user": _json(one.user),
         "context": _json(one.context),
         "history": [{"app_id": app_id, "count": count} for app_id, count in one.history.items()],
-        "items": [asdict(item) | {"features": _json(item.features)} for item in one.items],
+        "items": [msgspec.structs.asdict(item) | {"features": _json(item.features)} for item in one.items],
     }
 
 

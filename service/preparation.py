@@ -1,27 +1,26 @@
-"""From a bundle on disk to a version ready to serve: loaded, dry-run and warm."""
+"""From a bundle on disk to a version ready to serve: loaded, dry-run and warm.
 
-from collections.abc import Iterable
+A serving process does this beside its requests, so each step is a small one and a pause follows it.
+"""
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+
+import torch
 
 from model.bundle import Bundle, Golden, load
+from model.fast_scorer import Ask, FastScorer, Precision
 from model.rehearsal import finite_weights, golden_checks
 from model.report import Check, Limits
 from model.scorer import Scorer
-from service.catalogue import Shelf
 from service.engine import Live
 from service.errors import ServiceError
-from service.store.ports import AppChanges
+from service.stocking import Stocked
 
 ABOUT_QUALITY = {"golden_spread"}  # the gate's to judge, and a forced promote's to overrule
-WARM_REQUESTS, WARM_APPS = 8, 1000
-
-
-class Catalogue(Protocol):
-    """Where a shelf is stocked from: a store, or a copy of it."""
-
-    def apps_since(self, sequence: int) -> AppChanges:
-        """What was put or deleted after `sequence`; 0 gives the whole catalogue. Raises StoreUnavailable."""
+GOLDEN_AT_ONCE = 4
+WARM_REQUESTS, WARM_APPS, WARM_K = 8, 200, 10
 
 
 class DryRunFailed(ServiceError):
@@ -32,34 +31,57 @@ class DryRunFailed(ServiceError):
         super().__init__(f"version {version!r} failed its dry run ({told}); train another on the release that serves")
 
 
-def prepare(folder: Path, catalogue: Catalogue) -> Live:
-    """Load the bundle, dry-run it, put the catalogue on its shelf, and score once for real.
+@dataclass(frozen=True)
+class Preparation:
+    """What versions are made ready with.
 
-    Raises BundleError, DryRunFailed, StoreUnavailable.
+    stock: fills a version's shelf; precision: what a version serves in; users: whose rows each keeps; pause: between
+    two steps.
     """
-    bundle = load(folder)
-    scorer = Scorer.of(bundle)
-    dry_run(scorer, bundle)
-    changes = catalogue.apps_since(0)
-    shelf = Shelf(scorer.table((), capacity=len(changes.put)), scorer.schema)
-    shelf.refresh(changes)
-    live = Live(bundle.manifest.version, scorer, shelf, bundle.statistics.get("popularity", {}))
-    warm_up(live, bundle.golden)
-    return live
+
+    stock: Callable[[Scorer, Sequence[Golden]], Stocked]
+    precision: Callable[[str], Precision]
+    users: int
+    pause: Callable[[], None]
+
+    def __call__(self, folder: Path) -> Live:
+        """Load the bundle, dry-run it, put the catalogue on its shelf, and answer a few requests for nobody.
+
+        Raises BundleError, DryRunFailed, StoreUnavailable, and TableUnbuilt where this process is to end.
+        """
+        bundle = load(folder)
+        self.pause()
+        scorer = Scorer.of(bundle)
+        self.pause()
+        dry_run(scorer, bundle, pause=self.pause)
+        stocked = self.stock(scorer, bundle.golden)
+        precision = self.precision(scorer.version)
+        fast = FastScorer(scorer, precision=precision, error=stocked.error, users=self.users)
+        live = Live(scorer.version, scorer, stocked.shelf, fast, precision, bundle.statistics.get("popularity", {}))
+        warm_up(live, bundle.golden, pause=self.pause)
+        return live
 
 
-def dry_run(scorer: Scorer, bundle: Bundle) -> None:
+def dry_run(scorer: Scorer, bundle: Bundle, *, pause: Callable[[], None]) -> None:
     """Raise DryRunFailed unless every weight is finite and each golden request scores as it was saved."""
-    checks = [finite_weights(bundle), *golden_checks(scorer, bundle.golden, limits=Limits())]
+    _refuse_failed(scorer, [finite_weights(bundle)])
+    for first in range(0, max(1, len(bundle.golden)), GOLDEN_AT_ONCE):
+        pause()
+        _refuse_failed(scorer, golden_checks(scorer, bundle.golden[first : first + GOLDEN_AT_ONCE], limits=Limits()))
+
+
+def warm_up(live: Live, golden: Sequence[Golden], *, pause: Callable[[], None]) -> None:
+    """Rank some of the catalogue for some golden users, so that the first real request finds all of it in memory."""
+    selection = live.shelf.select(None, country=None)
+    rows = torch.from_numpy(selection.rows[:WARM_APPS])
+    asks = [Ask(live.fast.encode(one.query), selection.table, rows, WARM_K) for one in golden[:WARM_REQUESTS]]
+    for together in ([[ask] for ask in asks] + [asks]) if len(rows) else ():
+        if together:
+            live.fast.best(together)
+        pause()
+
+
+def _refuse_failed(scorer: Scorer, checks: Iterable[Check]) -> None:
     failures = [one for one in checks if one.outcome == "failed" and one.name not in ABOUT_QUALITY]
     if failures:
         raise DryRunFailed(scorer.version, failures)
-
-
-def warm_up(live: Live, golden: tuple[Golden, ...]) -> None:
-    """Rank some of the catalogue for some golden users, so that the first real request finds all of it in memory."""
-    selection = live.shelf.select(None, country=None)
-    rows = selection.rows[:WARM_APPS]
-    if len(rows):
-        for one in golden[:WARM_REQUESTS]:
-            live.scorer.score(one.query, selection.table, rows)

@@ -8,38 +8,35 @@ from pathlib import Path
 from model.bundle import BundleError, load
 from model.data.dataset import DatasetError, read
 from model.gate import judge
-from model.report import Check, Limits
+from model.report import Check
 from model.scorer import Scorer
 from service.child import Child, answer, behave
+from service.trial import Trial
 
 CHILD = Child("service.quality", name="quality", timeout_s=3600.0)
 
 
-def quality(folder: Path, live: Path | None, data: Path, *, child: Child = CHILD) -> list[Check]:
+def quality(trial: Trial, data: Path, *, child: Child = CHILD) -> list[Check]:
     """Judge the bundle beside live on the gate split of the dataset in `data`, in a child process.
 
     A crash, a timeout or no answer fails the check `quality`. Raises JudgingBrokeOff.
     """
-    arguments = ["--challenger", str(folder.absolute()), "--data", str(data.absolute())]
-    return child.checks([*arguments, *(["--live", str(live.absolute())] if live else [])])
+    return child.checks([*trial.words, "--data", str(data.absolute())])
 
 
 def main(arguments: Sequence[str]) -> int:
     """Judge here and now, and write the checks as JSON to standard output."""
     parser = ArgumentParser(prog="python -m service.quality", description=__doc__)
-    parser.add_argument("--challenger", type=Path, required=True, help="folder of the bundle under judgement")
-    parser.add_argument("--live", type=Path, help="folder of the bundle that serves")
     parser.add_argument("--data", type=Path, required=True, help="folder of the imported dataset")
-    parser.add_argument("--limits", type=Limits.model_validate_json, default=Limits(), help="limits as JSON")
-    options = parser.parse_args(arguments)
+    trial, options = Trial.told(arguments, parser=parser)
     behave()
     try:
-        challenger, dataset = Scorer.of(load(options.challenger)), read(options.data)
+        challenger, dataset = Scorer.of(load(trial.challenger)), read(options.data)
     except (BundleError, DatasetError) as error:
         answer([Check.failed("quality", str(error), limit="a whole bundle and its data")])
         return 0
-    live, notes = _serving(options.live)
-    answer([*notes, *judge(challenger, live, dataset, limits=options.limits)])
+    live, notes = _serving(trial.live)
+    answer([*notes, *judge(challenger, live, dataset, limits=trial.limits)])
     return 0
 
 

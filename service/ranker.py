@@ -1,20 +1,20 @@
 """The life of a ranking in one screen: fetch, admit, select, score, order, record."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from typing import Literal, Protocol
-
-import numpy as np
-import numpy.typing as npt
+from weakref import WeakKeyDictionary
 
 from model.query import Query, Value
-from model.schema import FeatureSchema, Source
-from model.scorer import Scorer
-from service.admission import Refusal, Refused, fitting, misfits, settable, strangers
+from service.admission import Admission
+from service.attempts import attempt
 from service.catalogue import Selection
 from service.engine import Engine, Live
 from service.fetching import Fetched
 from service.impressions import POPULARITY, Scored, impression_of
+from service.ordering import Ranked
+from service.scoring import Items, Sought, found_in_chunks, found_together
 from service.store.log_ports import Impression
 
 SCORER = "scorer"
@@ -40,14 +40,6 @@ class RankQuery:
 
 
 @dataclass(frozen=True)
-class Ranked:
-    """One app of an answer and its probability."""
-
-    app_id: str
-    score: float
-
-
-@dataclass(frozen=True)
 class Notice:
     """Something about the query that changed the answer, and the app that it was about, if one."""
 
@@ -57,13 +49,32 @@ class Notice:
 
 @dataclass(frozen=True)
 class Ranking:
-    """The answer. degraded: names of what was missing and stood in for; took_ms: of the ranking alone."""
+    """The answer. degraded: names of what was missing and stood in for; took_ms: since the request was here."""
 
     version: str
     items: tuple[Ranked, ...]
     degraded: tuple[str, ...]
     notices: tuple[Notice, ...]
     took_ms: float
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A query on its way. arrived: when it came, by the ranker's clock; request_id: None where nobody is shown it."""
+
+    query: RankQuery
+    request_id: str | None
+    arrived: float
+
+
+@dataclass(frozen=True)
+class Begun:
+    """A ranking of which everything is known but the answer."""
+
+    asked: Asked
+    fetched: Fetched
+    query: Query
+    sought: Sought
 
 
 class Meter(Protocol):
@@ -89,99 +100,122 @@ class RankerParts:
 
 
 class Ranker:
-    """Ranks with the live version, or with any other that was prepared."""
+    """Ranks with the live version, or with any other that was prepared.
 
-    def __init__(self, fetch: Callable[[str], Fetched], engine: Engine, *, parts: RankerParts) -> None:
-        self._fetch = fetch
+    fetch: users by id, in the order asked; raises nothing for a store that is away.
+    """
+
+    def __init__(
+        self, fetch: Callable[[Sequence[str]], Sequence[Fetched]], engine: Engine, *, parts: RankerParts
+    ) -> None:
+        self.fetch = fetch
         self._engine = engine
         self._parts = parts
+        self._admissions: WeakKeyDictionary[Live, Admission] = WeakKeyDictionary()
 
     def rank(self, query: RankQuery, *, request_id: str) -> Ranking:
         """Rank with the live version and record what is shown under this id.
 
         Raises NoLiveVersion, and Refused where the query does not fit its schema.
         """
-        ranking, scored = self._rank(self._engine.live(), query)
-        if scored.items:
-            self._parts.record(impression_of(scored, request_id=request_id, at=self._parts.now()))
-        return ranking
+        return _told(*self.rank_many([Asked(query, request_id, self._parts.clock())]))
+
+    def rank_many(self, asked: Sequence[Asked]) -> list[Ranking | Exception]:
+        """Rank together, each as if it were alone: its ranking, or what `rank` would have raised for it."""
+        fetched = attempt(partial(self.fetch, [one.query.user_id for one in asked]))
+        if isinstance(fetched, Exception):
+            return [fetched] * len(asked)
+        return self._ended(self.begin(asked, fetched))
 
     def rank_with(self, version: Live, query: RankQuery) -> Ranking:
         """Rank with this version; nobody is shown it. Raises Refused where the query does not fit its schema."""
-        return self._rank(version, query)[0]
+        asked = Asked(query, None, self._parts.clock())
+        (fetched,) = self.fetch([query.user_id])
+        return _told(*self._ended([self._begun(asked, fetched, live=version, now=self._parts.clock())]))
 
-    def _rank(self, version: Live, query: RankQuery) -> tuple[Ranking, Scored]:
-        started = self._parts.clock()
-        scorer = version.scorer
-        fetched = self._fetch(query.user_id)
-        asked = admit(query, scorer.schema, fetched=fetched)
-        country = _country(query, fetched)
-        selection = version.shelf.select(query.candidates, country=country, without=_left_out(query, asked))
-        late = self._parts.clock() - started >= self._parts.budget_s
-        scores = popularity_of(selection, version.popularity) if late else _scores(scorer, asked, selection)
-        items = best(scores, selection.rows, ids=selection.table.ids, k=query.k)
-        degraded = (*fetched.missing, SCORER) if late else fetched.missing
-        self._parts.meter.ranked(count=len(scores), statuses=scorer.observe(asked), degraded=degraded)
-        took_ms = (self._parts.clock() - started) * 1000
-        ranking = Ranking(version.version, items, degraded, _notices(fetched, selection), took_ms)
-        return ranking, Scored(version, POPULARITY if late else version.version, asked, selection, items)
+    def begin(self, asked: Sequence[Asked], fetched: Sequence[Fetched]) -> list[Begun | Exception]:
+        """Everything of these rankings up to their scores, by the live version; fetched: each one's user."""
+        live = attempt(self._engine.live)
+        if isinstance(live, Exception):
+            return [live] * len(asked)
+        now = self._parts.clock()
+        pairs = zip(asked, fetched, strict=True)
+        return [attempt(partial(self._begun, one, whose, live=live, now=now)) for one, whose in pairs]
 
-
-def popularity_of(selection: Selection, popularity: Mapping[str, int]) -> npt.NDArray[np.float64]:
-    """(N,) each app's share of all that was taken in training: an order for when there is no time to score."""
-    counts = [popularity.get(selection.table.ids[row], 0) for row in selection.rows.tolist()]
-    return np.array(counts, dtype=np.float64) / max(1, sum(popularity.values()))
-
-
-def _scores(scorer: Scorer, asked: Query, selection: Selection) -> npt.NDArray[np.float64]:
-    return scorer.score(asked, selection.table, selection.rows)
-
-
-def admit(query: RankQuery, schema: FeatureSchema, *, fetched: Fetched) -> Query:
-    """The query as the scorer takes it: the request's values over the store's, each fit for its field.
-
-    Raises Refused naming every value sent that does not fit, every unknown field and every required one not there.
-    """
-    user_fields, context_fields = settable(schema, Source.USER), settable(schema, Source.CONTEXT)
-    stored = fitting(fetched.record.features, user_fields) if fetched.record else {}
-    user = stored | dict(query.features)
-    refusals = [
-        *strangers(query.features, user_fields, retired=schema.retired, at="/user/features"),
-        *strangers(query.context, context_fields, retired=schema.retired, at="/context"),
-        *misfits(query.features, user_fields, at="/user/features"),
-        *misfits(query.context, context_fields, at="/context"),
-    ]
-    missing = [
-        f"/context/{name}" for name, spec in context_fields.items() if spec.required and name not in query.context
-    ]
-    if fetched.answered:
-        missing += [
-            f"/user/features/{name}" for name, spec in user_fields.items() if spec.required and name not in user
+    def finish(self, begun: Sequence[Begun]) -> list[Ranking | Exception]:
+        """The answers to what was begun together, scored together."""
+        found = found_together([one.sought for one in begun])
+        return [
+            items if isinstance(items, Exception) else attempt(partial(self._answer, one, items))
+            for one, items in zip(begun, found, strict=True)
         ]
-    refusals += [Refusal(pointer, "this field is required and neither sent nor stored") for pointer in missing]
-    if refusals:
-        raise Refused(*refusals)
-    history = query.history if query.history is not None else fetched.record.history if fetched.record else {}
-    return Query(query.user_id, user, query.context, history)
+
+    def finish_long(self, begun: Begun) -> Iterator[Ranking | None]:
+        """The answer to one ranking, after a None for each moment at which others may have their turns."""
+        now = self._parts.clock()  # it may have waited for others of its kind since it was begun
+        begun = replace(begun, sought=replace(begun.sought, late=self._is_late(begun.asked, now)))
+        for items in found_in_chunks(begun.sought):
+            yield None if items is None else self._answer(begun, items)
+
+    def _ended(self, begun: Sequence[Begun | Exception]) -> list[Ranking | Exception]:
+        """The answers to all of these, without a pause."""
+        short = iter(self.finish([one for one in begun if isinstance(one, Begun) and not one.sought.is_long]))
+        return [
+            one
+            if isinstance(one, Exception)
+            else attempt(partial(self._whole, one))
+            if one.sought.is_long
+            else next(short)
+            for one in begun
+        ]
+
+    def _whole(self, begun: Begun) -> Ranking:
+        *_, ranking = filter(None, self.finish_long(begun))
+        return ranking
+
+    def _begun(self, asked: Asked, fetched: Fetched, *, live: Live, now: float) -> Begun:
+        query = self._admission(live).admit(asked.query, fetched)
+        country = _country(asked.query, fetched)
+        selection = live.shelf.select(asked.query.candidates, country=country, without=_left_out(asked.query, query))
+        encoded = live.fast.encode(query)
+        return Begun(asked, fetched, query, Sought(live, encoded, selection, asked.query.k, self._is_late(asked, now)))
+
+    def _is_late(self, asked: Asked, now: float) -> bool:
+        return now - asked.arrived >= self._parts.budget_s
+
+    def _admission(self, live: Live) -> Admission:
+        admission = self._admissions.get(live)
+        if admission is None:
+            admission = self._admissions[live] = Admission(live.scorer.schema)
+        return admission
+
+    def _answer(self, begun: Begun, items: Items) -> Ranking:
+        """The answer that these items make, counted and recorded."""
+        sought, asked, missing = begun.sought, begun.asked, begun.fetched.missing
+        degraded = (*missing, SCORER) if sought.late else missing
+        parts = self._parts
+        parts.meter.ranked(count=len(sought.selection.rows), statuses=sought.encoded.statuses, degraded=degraded)
+        if items and asked.request_id is not None:
+            scorer = POPULARITY if sought.late else sought.live.version
+            scored = Scored(sought.live, scorer, begun.query, sought.selection, items)
+            parts.record(impression_of(scored, request_id=asked.request_id, at=parts.now()))
+        took_ms = (parts.clock() - asked.arrived) * 1000
+        return Ranking(sought.live.version, items, degraded, _notices(begun.fetched, sought.selection), took_ms)
 
 
-def best(
-    scores: npt.NDArray[np.float64], rows: npt.NDArray[np.int64], *, ids: Sequence[str], k: int
-) -> tuple[Ranked, ...]:
-    """The k highest of N scores, highest first, ties by app id, so that equal input gives equal output."""
-    chosen: npt.NDArray[np.int64] = np.arange(len(scores))
-    if len(scores) > k:
-        threshold = np.partition(scores, len(scores) - k)[len(scores) - k]
-        chosen = np.flatnonzero(scores >= threshold)  # every app tied with the k-th: the id decides among them
-    ranked = [Ranked(ids[rows[place]], float(scores[place])) for place in chosen]
-    return tuple(sorted(ranked, key=lambda item: (-item.score, item.app_id))[:k])
+def _told(outcome: Ranking | Exception) -> Ranking:
+    if isinstance(outcome, Exception):
+        raise outcome
+    return outcome
 
 
 def _country(query: RankQuery, fetched: Fetched) -> str | None:
     """Where the user is: what the request says, else what the store says, whether or not the network reads it."""
     stored = fetched.record.features if fetched.record else {}
-    named = (source.get(COUNTRY) for source in (query.context, query.features, stored))
-    return next((country for country in named if isinstance(country, str)), None)
+    for source in (query.context, query.features, stored):
+        if isinstance(country := source.get(COUNTRY), str):
+            return country
+    return None
 
 
 def _left_out(query: RankQuery, asked: Query) -> frozenset[str]:
@@ -190,7 +224,9 @@ def _left_out(query: RankQuery, asked: Query) -> frozenset[str]:
 
 
 def _notices(fetched: Fetched, selection: Selection) -> tuple[Notice, ...]:
-    nobody = [Notice("unknown_user")] if fetched.answered and fetched.record is None else []
+    nobody = (Notice("unknown_user"),) if fetched.answered and fetched.record is None else ()
+    if not (selection.unknown or selection.unavailable or selection.doubled):
+        return nobody
     of_apps: dict[NoticeCode, tuple[str, ...]] = {
         "unknown_app": selection.unknown,
         "unavailable": selection.unavailable,

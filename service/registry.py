@@ -11,7 +11,7 @@ from service.errors import NothingToPromote, NothingToRollBack, UnknownVersion, 
 from service.states import TRANSITIONS, State, check_transition
 from service.store.ports import HistoryEntry, Note, RegistryIndex, VersionEntry
 
-__all__ = ["TRANSITIONS", "Registry", "State"]
+__all__ = ["TRANSITIONS", "Registry", "State", "verdict_of"]
 
 log = logging.getLogger(__name__)
 
@@ -118,9 +118,7 @@ class Registry:
         None too for a version that is to be judged: a report beside that state is of before, and whoever was about to
         replace it was killed.
         """
-        entry = self.get(version)
-        unjudged = (State.TRAINING, State.CHALLENGER, State.FAILED)
-        return GateReport.from_json(entry.report) if entry.report and entry.state not in unjudged else None
+        return verdict_of(self.get(version))
 
     def record(self, report: GateReport, *, note: Note) -> State:
         """Keep a gate's report and move its version to passed or rejected; one judged before is a challenger again.
@@ -152,3 +150,9 @@ class Registry:
     def go_live(self, version: str, *, note: Note) -> None:
         """Move the live pointer. Only a rollout calls this, when every process is prepared."""
         self._index.move(version, State.LIVE, note=note)
+
+
+def verdict_of(entry: VersionEntry) -> GateReport | None:
+    """The newest report on a version, None where it has none or is to be judged, see `Registry.verdict`."""
+    unjudged = (State.TRAINING, State.CHALLENGER, State.FAILED)
+    return GateReport.from_json(entry.report) if entry.report and entry.state not in unjudged else None

@@ -13,14 +13,15 @@ from threading import Thread
 from typing import TYPE_CHECKING
 
 from uvicorn import Config
-from uvicorn.supervisors import Multiprocess
 
 from model.sealed import sweep
 from service.companion import Companion
 from service.errors import ServiceError
 from service.home import Home, exclusive
 from service.keys import Keys, check_bind
+from service.reception import Guest
 from service.settings import Settings
+from service.supervisor import Supervisor
 from service.telemetry import METRICS_FOLDER, log_to_stdout
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 EXAMPLE = '{"user": {"id": "u1"}, "k": 10}'
 JOB_WORKER = ("-m", "service", "worker", "--until-eof")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS")
-START_S = 120
 DRAIN_S = 20
 HUNG_AFTER_S = 30
 
@@ -131,29 +131,7 @@ def listen(settings: Settings) -> socket.socket:
     except OSError as error:
         listener.close()
         raise AddressTaken(settings, error.strerror or str(error)) from error
-    listener.set_inheritable(True)
     return listener
-
-
-class Supervisor(Multiprocess):
-    """uvicorn's supervisor, which says when its first workers serve and gives up where one of those cannot.
-
-    A later worker that cannot start, as when the disk is full, is started again and again while the others serve.
-    """
-
-    def __init__(self, config: Config, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
-        super().__init__(config, [listener])
-        self._when_ready = when_ready
-        self.failed = False
-
-    def init_processes(self) -> None:
-        """Start the workers and wait until they serve, or one of them cannot."""
-        super().init_processes()
-        if all(process.wait_until_ready(START_S, self.should_exit) for process in self.processes):
-            self._when_ready()
-        elif not self.signal_queue:
-            self.failed = True
-            self.should_exit.set()
 
 
 def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
@@ -167,9 +145,12 @@ def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callab
         factory=True,
         workers=settings.workers,
         loop="uvloop",
-        http="httptools",
+        http=Guest,
+        ws="none",
+        lifespan="on",
         access_log=False,
         server_header=False,
+        proxy_headers=False,  # no answer depends on who asks, so what a proxy says of that is not read
         log_config=None,
         timeout_graceful_shutdown=DRAIN_S,
         timeout_worker_healthcheck=HUNG_AFTER_S,  # loading a large version must not look like a hang

@@ -1,16 +1,18 @@
 """Every setting of the service: a variable `APPSHELF_NAME`, its bounds, its default and what it does."""
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic import Field, PrivateAttr, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_core import ErrorDetails
 from pydantic_settings import BaseSettings, EnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
+from model.report import PrecisionSetting
 from service.errors import SettingsRefused
+from service.settings_file import NAME, read_settings
 
 PREFIX = "APPSHELF_"
 DAY_S = 86_400.0
@@ -28,20 +30,25 @@ class SettingRow:
     name: str
     value: str
     default: str
-    source: Literal["environment", "default"]
+    source: Literal["environment", "file", "default"]
     description: str
 
 
 class Settings(BaseSettings):
-    """What an operator may set. The environment is read by `from_env` and nowhere else."""
+    """What an operator may set. The environment and the home's file are read by `from_env` and nowhere else."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    _from_file: frozenset[str] = PrivateAttr(frozenset())
 
     home: Path = Field(Path("var"), description="Folder of the embedded store, the bundles and the imported data.")
     host: str = Field("127.0.0.1", description="Address to listen on.")
     port: int = Field(8000, ge=0, le=65535, description="Port to listen on; 0 takes a free one.")
     workers: Count = Field(1, description="Serving processes.")
     torch_threads: Count = Field(1, description="Threads that torch uses within one serving process.")
+    precision: PrecisionSetting = Field(
+        "auto", description="What versions serve in: exact, fast (bf16), or fast where the gate saw that it agrees."
+    )
     admin_key: Key | None = Field(None, description="Key of the admin calls; without it one is made at first start.")
     rank_key: Key | None = Field(None, description="Key of POST /rank; without it the call is open.")
     events_key: Key | None = Field(
@@ -56,7 +63,9 @@ class Settings(BaseSettings):
         20, description="Newest bundles kept; those that serve or may be gone back to are too."
     )
     max_under_way: Count = Field(128, description="Rankings that one worker takes on at a time; past it 503 at once.")
-    rollout_deadline_s: Seconds = Field(60.0, description="Seconds for every serving process to prepare a version.")
+    batch_limit: Count = Field(8, description="Rankings that one worker scores together at most.")
+    shed_after_s: Seconds = Field(0.1, description="Seconds that a ranking may wait for its turn; past it 503 at once.")
+    rollout_deadline_s: Seconds = Field(600.0, description="Seconds for every serving process to prepare a version.")
     lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
     poll_s: Seconds = Field(0.2, description="Seconds between two looks of a serving process at the store.")
     redis_url: Key | None = Field(
@@ -66,6 +75,7 @@ class Settings(BaseSettings):
     redis_timeout_s: Seconds = Field(0.1, description="Seconds that a ranking waits for Redis.")
     rank_budget_s: Seconds = Field(0.5, description="Seconds after which a ranking is answered by popularity.")
     user_copies: Count = Field(50_000, description="Users that one worker keeps a copy of, for when the store is away.")
+    user_rows: Count = Field(10_000, description="Users whose side of the network one worker keeps computed.")
     bundles_url: str | None = Field(None, description="Where bundles are shared: file:///..., s3://bucket/prefix, ...")
     impression_buffer: Count = Field(10_000, description="Impressions that one worker holds back before it drops some.")
     attribution_window_s: Seconds = Field(DAY_S, description="Seconds after an impression in which an event counts.")
@@ -114,23 +124,27 @@ class Settings(BaseSettings):
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Self:
-        """The settings of these variables. Raises SettingsRefused naming an unknown one or one that is not allowed."""
+        """The settings of these variables, over those of the file in the home that they name.
+
+        Raises SettingsRefused naming an unknown one or one that is not allowed, and the file where it stands there.
+        """
         given = {name: value for name, value in env.items() if name.startswith(PREFIX)}
         for name in given:
-            cls._refuse_unknown(name)
+            _refuse_unknown(name, [variable(field) for field in cls.model_fields])
         source = EnvSettingsSource(cls)
         source.env_vars = {name.lower(): value for name, value in given.items()}
+        by_env = source()
+        home = Path(given.get(variable("home"), cls.model_fields["home"].default))
+        in_file = read_settings(home)
+        for name in in_file:
+            _refuse_unknown(name, [field for field in cls.model_fields if field != "home"], where=f"{home / NAME}: ")
+        from_file = {name: value for name, value in in_file.items() if name not in by_env}
         try:
-            return cls(**source())
+            settings = cls(**from_file, **by_env)
         except ValidationError as error:
-            raise SettingsRefused(_sentence(error.errors()[0], given)) from error
-
-    @classmethod
-    def _refuse_unknown(cls, name: str) -> None:
-        known = [variable(field) for field in cls.model_fields]
-        if name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
-            raise SettingsRefused(f"{name} is not a setting; the nearest is {near}, `appshelf config show` lists all")
+            raise SettingsRefused(_sentence(error.errors()[0], given, home / NAME, from_file)) from error
+        settings._from_file = frozenset(from_file)
+        return settings
 
     def patient(self) -> Self:
         """The same for a process that no ranking waits for: Redis is given PATIENT_S for each answer."""
@@ -143,11 +157,16 @@ class Settings(BaseSettings):
                 name=variable(name),
                 value=_text(getattr(self, name)),
                 default=_text(field.default),
-                source="environment" if name in self.model_fields_set else "default",
+                source=self._source(name),
                 description=field.description or "",
             )
             for name, field in type(self).model_fields.items()
         )
+
+    def _source(self, name: str) -> Literal["environment", "file", "default"]:
+        if name in self._from_file:
+            return "file"
+        return "environment" if name in self.model_fields_set else "default"
 
 
 def variable(field: str) -> str:
@@ -161,10 +180,20 @@ def _text(value: object) -> str:
     return "" if value is None else str(value)
 
 
-def _sentence(error: ErrorDetails, given: Mapping[str, str]) -> str:
+def _refuse_unknown(name: str, known: Sequence[str], *, where: str = "") -> None:
+    if name not in known:
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.0)[0]
+        raise SettingsRefused(
+            f"{where}{name} is not a setting; the nearest is {near}, `appshelf config show` lists all"
+        )
+
+
+def _sentence(error: ErrorDetails, given: Mapping[str, str], file: Path, from_file: Mapping[str, Any]) -> str:
     """One sentence on the first thing wrong; a secret's value is not repeated."""
     if not error["loc"]:
         return f"the settings do not fit together: {error['msg']}; `appshelf config show` lists them"
-    name = variable(str(error["loc"][0]))
-    seen = "the value given" if name.endswith(("_KEY", "REDIS_URL")) else repr(given.get(name))
+    field = str(error["loc"][0])
+    name = f"{file}: {field}" if field in from_file else variable(field)
+    secret = field.endswith(("_key", "redis_url"))
+    seen = "the value given" if secret else repr(from_file.get(field, given.get(variable(field))))
     return f"{name} does not allow {seen}: {error['msg']}; `appshelf config show` lists the settings"

@@ -37,6 +37,7 @@ BOUNDARIES = {
     "service.jobs": "a job",
     "service.background": "a turn beside the requests",
     "service.impressions": "a batch of impressions",
+    "service.attempts": "a ranking among others",
 }
 """Where `except Exception` may stand, and what it guards."""
 

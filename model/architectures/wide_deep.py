@@ -34,6 +34,8 @@ class WideDeep(nn.Module):
         mlp = MLP(params.hidden, batch_norm=params.batch_norm, dropout=params.dropout)
         self.wide = Wide(sizes) if params.wide else None
         self.deep = Deep(sizes, params.dim, mlp, first=params.hidden[0]) if params.deep else None
+        self.halved = frozenset({"deep"} if params.deep else ())
+        self.additive = True
 
     def request_part(self, side: Side) -> Part:
         """Once per request: wide (B,) and the first layer's request half (B, H)."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 from anyio import CapacityLimiter, to_thread
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import Response
 
 from service import lifecycle
 from service.api.admin_messages import (
@@ -20,8 +21,10 @@ from service.api.admin_messages import (
 )
 from service.api.bounds import Bounds
 from service.api.messages import RankAnswer, RankRequest
-from service.api.rank import answer_of, query_of
+from service.api.rank import JSON, query_of
+from service.api.rank_wire import written
 from service.container import Container
+from service.precision import precision_of
 from service.store.ports import Note
 
 AT_ONCE = 2
@@ -34,6 +37,7 @@ def admin_routes(container: Container, bounds: Bounds) -> APIRouter:
     """Slow calls wait for their own few threads, so that they never take those of rankings."""
     router = APIRouter(prefix="/admin", tags=["admin"])
     limiter = CapacityLimiter(AT_ONCE)
+    serves_in = partial(precision_of, container.settings.precision)
 
     async def apart(call: Callable[[], T]) -> T:
         return await to_thread.run_sync(call, limiter=limiter)
@@ -42,25 +46,25 @@ def admin_routes(container: Container, bounds: Bounds) -> APIRouter:
     async def list_versions() -> VersionsMessage:
         """Every version, oldest first, without the reports."""
         entries = await apart(container.registry.versions)
-        return VersionsMessage(versions=[VersionMessage.of(entry) for entry in entries])
+        return VersionsMessage(versions=[VersionMessage.of(entry, precision=serves_in(entry)) for entry in entries])
 
     @router.get("/versions/{version}")
     async def show_version(version: Version) -> VersionMessage:
         """One version with its newest gate report."""
         entry = await apart(partial(container.registry.get, version))
-        return VersionMessage.of(entry, with_report=True)
+        return VersionMessage.of(entry, precision=serves_in(entry), with_report=True)
 
     @router.post("/versions/{version}/gate")
     async def gate(version: Version) -> ReportMessage:
         """Judge it now; a refusal is a report too."""
         return ReportMessage.of(await apart(partial(lifecycle.gate_version, container, version)))
 
-    @router.post("/versions/{version}/rank", response_model_exclude_none=True)
-    async def rank(version: Version, body: RankRequest, request: Request) -> RankAnswer:
+    @router.post("/versions/{version}/rank", response_model=RankAnswer, response_model_exclude_none=True)
+    async def rank(version: Version, body: RankRequest, request: Request) -> Response:
         """Rank with it, without serving it. It is loaded for this one call, so expect seconds."""
         query = query_of(body, bounds)
         ranking = await apart(lambda: container.ranker.rank_with(container.prepare(version), query))
-        return answer_of(ranking, request)
+        return Response(written(ranking, request_id=request.state.request_id), media_type=JSON)
 
     @router.post("/reload")
     async def reload(body: ReloadRequest | None = None) -> RolloutAnswer:

@@ -4,6 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import StringConstraints
 
+from model.fast_scorer import Precision
 from model.query import MAX_TEXT_LENGTH
 from model.report import GateReport
 from service.api.messages import VERSION_PATTERN, Message
@@ -71,7 +72,11 @@ class ReportMessage(Message):
 
 
 class VersionMessage(Message):
-    """One version of the registry; `report` is its newest gate report, in the answer for one version alone."""
+    """One version of the registry.
+
+    `precision` is what it serves in, or would, by the setting and its report; `report` is its newest gate report, in
+    the answer for one version alone.
+    """
 
     version: str
     state: str
@@ -79,11 +84,12 @@ class VersionMessage(Message):
     architecture: str
     recipe: str
     parent: str | None
+    precision: Literal["exact", "fast"]
     metrics: dict[str, float]
     report: ReportMessage | None = None
 
     @classmethod
-    def of(cls, entry: VersionEntry, *, with_report: bool = False) -> "VersionMessage":
+    def of(cls, entry: VersionEntry, *, precision: Precision, with_report: bool = False) -> "VersionMessage":
         """The wire's form of a version."""
         told = entry.report if with_report else None
         return cls(
@@ -93,6 +99,7 @@ class VersionMessage(Message):
             architecture=entry.architecture,
             recipe=entry.recipe,
             parent=entry.parent,
+            precision=precision.value,
             metrics=dict(entry.metrics),
             report=ReportMessage.of(GateReport.from_json(told)) if told else None,
         )

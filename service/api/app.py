@@ -1,9 +1,9 @@
 """The HTTP application over a container: routes, keys, bounds, problems, and the thread beside them."""
 
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
-from uuid import uuid4
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 from service.api.access import key_for
 from service.api.admin import admin_routes
 from service.api.apps import app_routes
-from service.api.bounds import BodyLimit, Bounds, Shedding
+from service.api.bounds import BodyLimit, Bounds
 from service.api.envelope import Envelope, Instruments
 from service.api.events import event_routes
 from service.api.jobs import job_routes
@@ -22,6 +22,7 @@ from service.api.messages import ProblemMessage
 from service.api.probes import probe_routes
 from service.api.problems import PROBLEM_JSON, Boundary, respond
 from service.api.rank import rank_routes
+from service.api.shortcut import Counter, Shortcut
 from service.api.users import user_routes
 from service.container import Container
 from service.keys import Keys, Scope
@@ -39,16 +40,18 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
         lifespan=_lifespan_of(container),
         redoc_url=None,
         redirect_slashes=False,
+        telemetry={"tracing": False, "metrics": False, "logs": False},  # else each request looks for them three times
         responses={"default": {"model": ProblemMessage, "content": {PROBLEM_JSON: {}}, "description": "A problem"}},
         exception_handlers={HTTPException: respond, RequestValidationError: respond},
     )
+    bounds = Bounds(settings.max_candidates, settings.max_k)
     app.add_middleware(Lanes)
-    app.add_middleware(Shedding, limit=settings.max_under_way)
+    app.add_middleware(Shortcut, counter=Counter(container.desk, bounds, keys, container.stopwatch))
     app.add_middleware(BodyLimit, limit=settings.max_body_bytes, within_s=BODY_WITHIN_S)
     app.add_middleware(Boundary)
-    instruments = Instruments(container.metrics, container.stopwatch, lambda: uuid4().hex)
+    instruments = Instruments(container.metrics, container.stopwatch, lambda: os.urandom(16).hex())
     app.add_middleware(Envelope, instruments=instruments)
-    for router, scope in _routers(container):
+    for router, scope in _routers(container, bounds):
         app.include_router(router, dependencies=[Depends(key_for(scope, keys))] if scope else [])
     return app
 
@@ -61,12 +64,11 @@ def software_version() -> str:
         return "not installed"
 
 
-def _routers(container: Container) -> list[tuple[APIRouter, Scope | None]]:
-    bounds = Bounds(container.settings.max_candidates, container.settings.max_k)
+def _routers(container: Container, bounds: Bounds) -> list[tuple[APIRouter, Scope | None]]:
     engine, features, max_events = container.engine, container.features, container.settings.max_events
     probes = probe_routes(engine, container.readiness, metrics=container.metrics, software=software_version())
     return [
-        (rank_routes(container.ranker, bounds), Scope.RANK),
+        (rank_routes(container.desk, bounds, stopwatch=container.stopwatch), Scope.RANK),
         (user_routes(features, engine, log=container.log, impressions=container.impressions), Scope.EVENTS),
         (app_routes(features, engine), Scope.EVENTS),
         (event_routes(container.intake, limit=max_events, metrics=container.metrics), Scope.EVENTS),

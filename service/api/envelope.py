@@ -5,12 +5,12 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.api.headers import header
 from service.telemetry import REQUEST_ID, Metrics
 
-HEADER = "X-Request-ID"
+HEADER = b"x-request-id"
 SANE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 NO_ROUTE = "none"
 CLIENT_LEFT = 499  # counted where the client went away before there was an answer
@@ -47,7 +47,7 @@ class Envelope:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                MutableHeaders(scope=message)[HEADER] = request_id
+                message["headers"] = [*message.get("headers", ()), (HEADER, request_id.encode())]
             await send(message)
 
         try:
@@ -57,11 +57,13 @@ class Envelope:
             REQUEST_ID.reset(token)
 
     def _name(self, scope: Scope) -> str:
-        sent = Headers(scope=scope).get(HEADER, "")
+        sent = header(scope, HEADER).decode("latin-1")
         return sent if SANE_ID.fullmatch(sent) else self._instruments.new_id()
 
     def _record(self, scope: Scope, status: int, *, seconds: float) -> None:
         route = getattr(scope.get("route"), "path", NO_ROUTE)
         self._instruments.metrics.answered(route, status, seconds=seconds)
+        if not log.isEnabledFor(logging.DEBUG):
+            return
         facts = {"route": route, "method": scope["method"], "status": status, "took_ms": round(seconds * 1000, 3)}
         log.debug("answered", extra={"facts": facts})

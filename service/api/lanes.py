@@ -1,14 +1,13 @@
-"""Lanes: calls that wait for the store, or for a gate's judgement, never hold the threads that rankings need."""
+"""Lanes: calls that wait for the store, or for a gate's judgement, hold up no calls of another kind."""
 
 from collections.abc import Mapping
 
 from anyio import CapacityLimiter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-STORED, ADMIN, RANK = "stored", "admin", "rank"
+STORED, ADMIN = "stored", "admin"
 
 LANES: Mapping[str, str] = {
-    "rank": RANK,
     "users": STORED,
     "apps": STORED,
     "events": STORED,
@@ -16,14 +15,14 @@ LANES: Mapping[str, str] = {
     "admin/retrain": STORED,
     "admin/jobs": STORED,
 }
-"""The lane of a path by its first two parts, else by its first; any other, such as a probe, has none and never waits.
+"""The lane of a path by its first two parts, else by its first; any other has none and never waits: rankings, which
+need no thread (service.rank_desk), and probes.
 
 Asking for a job, looking at it and cancelling it never wait for the end of a gate's judgement or of a rollout.
 """
 
-WIDTHS: Mapping[str, int] = {RANK: 8, STORED: 4, ADMIN: 2}
-"""Requests of a lane that are worked on at a time. More rankings would only queue for the same cores, and each holds a
-request's tensors; of the others most only wait."""
+WIDTHS: Mapping[str, int] = {STORED: 4, ADMIN: 2}
+"""Requests of a lane that are worked on at a time."""
 
 THREADS = sum(WIDTHS.values()) + 2
 """One for each request in a lane, and some for what has none."""

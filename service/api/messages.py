@@ -148,10 +148,11 @@ class Alive(Message):
 
 
 class VersionAnswer(Message):
-    """`GET /version`; live is null before the first version."""
+    """`GET /version`; live, and the precision that it answers in here (exact or fast), are null before the first."""
 
     software: str
     live: str | None
+    precision: str | None
 
 
 class RefusalMessage(Message):

@@ -7,6 +7,7 @@ from starlette.responses import Response
 from service.api.messages import Alive, VersionAnswer
 from service.api.problems import NotReady
 from service.engine import Engine
+from service.errors import NoLiveVersion
 from service.readiness import Readiness
 from service.telemetry import Metrics
 
@@ -14,6 +15,13 @@ from service.telemetry import Metrics
 def probe_routes(engine: Engine, readiness: Readiness, *, metrics: Metrics, software: str) -> APIRouter:
     """The probes need no key. All but the metrics answer on the event loop, so busy threads never hide them."""
     router = APIRouter(tags=["probes"])
+
+    def serves() -> tuple[str, str] | None:
+        try:
+            live = engine.live()
+        except NoLiveVersion:
+            return None
+        return live.version, live.precision.value
 
     @router.get("/livez")
     @router.get("/healthz")
@@ -30,12 +38,13 @@ def probe_routes(engine: Engine, readiness: Readiness, *, metrics: Metrics, soft
 
     @router.get("/version")
     async def version() -> VersionAnswer:
-        """The software's version and the live one of this process."""
-        return VersionAnswer(software=software, live=engine.version)
+        """The software's version, the live one of this process, and the precision that it answers in."""
+        live, precision = serves() or (None, None)
+        return VersionAnswer(software=software, live=live, precision=precision)
 
     @router.get("/metrics")
     def counted() -> Response:
         """Everything counted, over all processes of this server, as Prometheus reads it."""
-        return Response(metrics.expose(lambda: engine.version), media_type=CONTENT_TYPE_LATEST)
+        return Response(metrics.expose(serves), media_type=CONTENT_TYPE_LATEST)
 
     return router

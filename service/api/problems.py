@@ -20,7 +20,8 @@ from service import errors
 from service.admission import Refusal, Refused
 from service.api.access import KeyMissing, KeyRefused
 from service.api.admin_messages import ReportMessage
-from service.api.bounds import BodyTooLarge, BodyTooSlow, Overloaded, TooManyCandidates
+from service.api.arrival import BodyTooLarge, BodyTooSlow
+from service.api.bounds import TooManyCandidates
 from service.api.event_messages import TooManyEvents
 from service.api.job_messages import place_of
 from service.api.messages import SPELLING
@@ -58,7 +59,7 @@ STATUS: Mapping[type[Exception], Answer] = {
     TooManyEvents: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-events"),
     BodyTooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     BodyTooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", HANG_UP),
-    Overloaded: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", RETRY_LATER),
+    errors.Overloaded: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", RETRY_LATER),
     KeyMissing: Answer(HTTPStatus.UNAUTHORIZED, "key-missing", ASK_FOR_KEY),
     KeyRefused: Answer(HTTPStatus.FORBIDDEN, "key-refused"),
     NotStored: Answer(HTTPStatus.NOT_FOUND, "not-stored"),
@@ -83,6 +84,7 @@ STATUS: Mapping[type[Exception], Answer] = {
     DryRunFailed: Answer(HTTPStatus.CONFLICT, "dry-run-failed"),
     errors.NoLiveVersion: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "no-live-version", RETRY_LATER),
     errors.BundlesUnavailable: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "bundles-unavailable", RETRY_LATER),
+    errors.TableUnbuilt: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "table-unbuilt", RETRY_LATER),
     errors.StoreUnavailable: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "store-unavailable", RETRY_LATER),
 }
 

@@ -1,27 +1,46 @@
 """`POST /rank`: from the wire to a query, from a ranking back to the wire."""
 
+from collections.abc import Callable
+from typing import Protocol
+
 from fastapi import APIRouter
 from starlette.requests import Request
+from starlette.responses import Response
 
 from service.admission import Refusal, Refused
 from service.api.bounds import Bounds, TooManyCandidates
-from service.api.messages import NoticeMessage, RankAnswer, RankedItem, RankRequest, history_of
-from service.ranker import Ranker, Ranking, RankQuery
+from service.api.messages import RankAnswer, RankRequest, history_of
+from service.api.rank_wire import RankBody, written
+from service.ranker import Ranking, RankQuery
+
+JSON = "application/json"
 
 
-def rank_routes(ranker: Ranker, bounds: Bounds) -> APIRouter:
-    """The route that everything else is for. A plain function, so torch never holds up the event loop."""
+class Desk(Protocol):
+    """Where rankings are asked for."""
+
+    def check(self, arrived: float) -> None:
+        """Raise Overloaded where a ranking that came at `arrived` would have to wait for too long."""
+
+    async def rank(self, query: RankQuery, *, request_id: str, arrived: float) -> Ranking:
+        """Rank with the live version. arrived: by the stopwatch. Raises Overloaded, NoLiveVersion and Refused."""
+
+
+def rank_routes(desk: Desk, bounds: Bounds, *, stopwatch: Callable[[], float]) -> APIRouter:
+    """The route that everything else is for, as it is documented; what is plainly right takes Shortcut to the desk."""
     router = APIRouter(tags=["rank"])
 
-    @router.post("/rank", response_model_exclude_none=True)
-    def rank(body: RankRequest, request: Request) -> RankAnswer:
+    @router.post("/rank", response_model=RankAnswer, response_model_exclude_none=True)
+    async def rank(body: RankRequest, request: Request) -> Response:
         """The best of the candidates for this user now, by the live version."""
-        return answer_of(ranker.rank(query_of(body, bounds), request_id=request.state.request_id), request)
+        request_id, query = request.state.request_id, query_of(body, bounds)
+        ranking = await desk.rank(query, request_id=request_id, arrived=stopwatch())
+        return Response(written(ranking, request_id=request_id), media_type=JSON)
 
     return router
 
 
-def query_of(body: RankRequest, bounds: Bounds) -> RankQuery:
+def query_of(body: RankRequest | RankBody, bounds: Bounds) -> RankQuery:
     """The query that a body asks. Raises TooManyCandidates and Refused where it asks for more than is allowed."""
     for asked in (body.candidates or (), body.exclude):
         if len(asked) > bounds.max_candidates:
@@ -37,18 +56,4 @@ def query_of(body: RankRequest, bounds: Bounds) -> RankQuery:
         body.candidates,
         frozenset(body.exclude),
         body.k,
-    )
-
-
-def answer_of(ranking: Ranking, request: Request) -> RankAnswer:
-    """The wire's form of a ranking."""
-    return RankAnswer(
-        request_id=request.state.request_id,
-        version=ranking.version,
-        items=[
-            RankedItem(rank=rank, app_id=item.app_id, score=item.score) for rank, item in enumerate(ranking.items, 1)
-        ],
-        degraded=list(ranking.degraded),
-        warnings=[NoticeMessage(code=one.code, app_id=one.app_id) for one in ranking.notices],
-        took_ms=round(ranking.took_ms, 3),
     )

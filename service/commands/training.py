@@ -66,7 +66,7 @@ def train(
         entry = container.registry.get(version)
         how = next(move.why for move in reversed(container.registry.history()) if move.version == version)
     if as_json:
-        print_json(described(entry))
+        print_json(described(entry, container.settings.precision))
     else:
         say(how)
         say(", ".join(f"{name} {value:.4f}" for name, value in entry.metrics.items()))

@@ -9,6 +9,7 @@ from service.commands.session import note_of, opened
 from service.commands.terminal import AsJson, print_checks, print_json, print_table, working
 
 if TYPE_CHECKING:
+    from model.report import PrecisionSetting
     from service.rollout import RolloutResult
     from service.store.ports import VersionEntry
 
@@ -77,22 +78,29 @@ def print_rollout(result: "RolloutResult", *, as_json: bool) -> None:
 
 
 def versions(context: typer.Context, *, as_json: AsJson = False) -> None:
-    """List all versions, oldest first."""
+    """List all versions, oldest first, and the precision that each serves in, or would."""
+    from service.precision import precision_of
+
     with opened(context) as container:
-        entries = container.registry.versions()
+        entries, setting = container.registry.versions(), container.settings.precision
     if as_json:
-        print_json([described(entry) for entry in entries])
+        print_json([described(entry, setting) for entry in entries])
     else:
         names = list(dict.fromkeys(name for entry in entries for name in entry.metrics))
         rows = [
-            (entry.version, entry.state, entry.architecture, entry.recipe, *(_metric(entry, name) for name in names))
+            (
+                *(entry.version, entry.state, precision_of(setting, entry), entry.architecture, entry.recipe),
+                *(_metric(entry, name) for name in names),
+            )
             for entry in entries
         ]
-        print_table(("version", "state", "architecture", "recipe", *names), rows)
+        print_table(("version", "state", "precision", "architecture", "recipe", *names), rows)
 
 
-def described(entry: "VersionEntry") -> dict[str, Any]:
-    """A version as JSON, its newest gate report included."""
+def described(entry: "VersionEntry", setting: "PrecisionSetting") -> dict[str, Any]:
+    """A version as JSON, its newest gate report included; setting: the precision that is asked for."""
+    from service.precision import precision_of
+
     return {
         "version": entry.version,
         "state": entry.state,
@@ -100,6 +108,7 @@ def described(entry: "VersionEntry") -> dict[str, Any]:
         "architecture": entry.architecture,
         "recipe": entry.recipe,
         "parent": entry.parent,
+        "precision": precision_of(setting, entry),
         "metrics": dict(entry.metrics),
         "report": json.loads(entry.report) if entry.report else None,
     }

@@ -1,6 +1,6 @@
 """The narrow ports of the store. Every method is atomic and raises StoreUnavailable where its backend is away."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Protocol
@@ -44,6 +44,20 @@ class AppChanges:
 
 
 @dataclass(frozen=True)
+class AppPages:
+    """The whole catalogue, some apps at a time, however many there are.
+
+    sequence, origin: as of AppChanges when the reading began; what changes meanwhile comes again after that sequence.
+    count: about how many apps there are.
+    """
+
+    sequence: int
+    count: int
+    pages: Iterator[Sequence[AppRecord]]
+    origin: str = ""
+
+
+@dataclass(frozen=True)
 class HistoryChange:
     """An app that a user has taken up (installed) or given up (uninstalled)."""
 
@@ -59,7 +73,12 @@ class FeatureStore(Protocol):
         """Insert or replace users: all of them or none."""
 
     def get_user(self, user_id: str) -> UserRecord | None:
-        """The user, None where there is none. On the path of every ranking: one look-up by key."""
+        """The user, None where there is none."""
+
+    def get_users(self, user_ids: Sequence[str]) -> tuple[UserRecord | None, ...]:
+        """Each user, in the order asked, None where there is none. On the path of every ranking: look-ups by key,
+        in one round trip (on a cluster one to each server).
+        """
 
     def delete_user(self, user_id: str) -> bool:
         """Forget the user; False where there was none."""
@@ -84,6 +103,9 @@ class FeatureStore(Protocol):
 
     def apps_since(self, sequence: int) -> AppChanges:
         """What was put or deleted after `sequence`, each app once as it is now; 0 gives the whole catalogue."""
+
+    def app_pages(self) -> AppPages:
+        """The whole catalogue, each app once; its pages raise StoreUnavailable too."""
 
     def ping(self) -> None:
         """Touch the store; raises where it is away."""

@@ -1,11 +1,11 @@
 """The catalogue on Redis: apps, and in which order they changed."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 
 import msgspec
 
-from service.store.ports import AppChanges, AppRecord
+from service.store.ports import AppChanges, AppPages, AppRecord
 from service.store.redis_client import RedisLink, Row, Script
 from service.store.redis_layout import Keys
 
@@ -68,18 +68,29 @@ class RedisApps:
 
     def since(self, sequence: int) -> AppChanges:
         """What changed after `sequence`, in order of change; what changes while it is read comes again."""
-        rows, changed, newest, origin = self._keys
+        _, changed, newest, origin = self._keys
         asks = [("GET", newest), ("GET", origin), ("ZRANGEBYSCORE", changed, f"({sequence}", "+inf")]
         last, named, ids = self._link.together(asks)
-        pages = (ids[first : first + PAGE] for first in range(0, len(ids), PAGE))
-        found = [self._link.ask("HMGET", rows, *page) for page in pages]
-        told = [(app_id.decode(), row) for app_id, row in zip(ids, chain(*found), strict=True)]
+        told = [(app_id.decode(), row) for page in self._rows(ids) for app_id, row in page]
         return AppChanges(
             sequence=int(last or 0),
             put=tuple(self._app(app_id, row) for app_id, row in told if row),
             deleted=tuple(app_id for app_id, row in told if not row),
             origin=(named or b"").decode(),
         )
+
+    def pages(self) -> AppPages:
+        """The whole catalogue, a page at a time, as each page is when it is read."""
+        _, changed, newest, origin = self._keys
+        asks = [("GET", newest), ("GET", origin), ("ZRANGE", changed, 0, -1)]
+        last, named, ids = self._link.together(asks)
+        pages = ([self._app(app_id.decode(), row) for app_id, row in page if row] for page in self._rows(ids))
+        return AppPages(int(last or 0), len(ids), pages, (named or b"").decode())
+
+    def _rows(self, ids: Sequence[bytes]) -> Iterator[list[tuple[bytes, bytes | None]]]:
+        """Each app's row, None where it was deleted, a page at a time."""
+        for page in (ids[first : first + PAGE] for first in range(0, len(ids), PAGE)):
+            yield list(zip(page, self._link.ask("HMGET", self._keys[0], *page), strict=True))
 
     def _app(self, app_id: str, row: bytes) -> AppRecord:
         features, available, countries = self._decode(row)

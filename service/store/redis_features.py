@@ -6,7 +6,7 @@ from itertools import chain, islice
 import msgspec
 
 from service.store.histories import by_user, changed
-from service.store.ports import AppChanges, AppRecord, HistoryChange, UserRecord
+from service.store.ports import AppChanges, AppPages, AppRecord, HistoryChange, UserRecord
 from service.store.redis_apps import RedisApps
 from service.store.redis_client import Command, RedisLink, Script
 from service.store.redis_layout import Keys
@@ -51,6 +51,12 @@ class RedisFeatureStore:
         """The user, None where there is none; one command."""
         return self._user(user_id, self._quick.ask(*self._get(user_id)))
 
+    def get_users(self, user_ids: Sequence[str]) -> tuple[UserRecord | None, ...]:
+        """Each user, None where there is none; a command each, sent together."""
+        if len(user_ids) == 1:
+            return (self.get_user(user_ids[0]),)  # a pipeline of one costs more
+        return tuple(map(self._user, user_ids, self._quick.each([self._get(user_id) for user_id in user_ids])))
+
     def delete_user(self, user_id: str) -> bool:
         """Forget the user; False where there was none."""
         return bool(self._patient.ask("DEL", self._prefix + user_id))
@@ -86,6 +92,10 @@ class RedisFeatureStore:
     def apps_since(self, sequence: int) -> AppChanges:
         """What changed after `sequence`, in order of change."""
         return self._apps.since(sequence)
+
+    def app_pages(self) -> AppPages:
+        """The whole catalogue, a page at a time."""
+        return self._apps.pages()
 
     def ping(self) -> None:
         """Read a key, as a ranking does."""

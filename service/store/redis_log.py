@@ -7,6 +7,7 @@ from itertools import chain, takewhile
 import msgspec
 
 from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, Feedback, Impression, LogCounts, Taken
+from service.store.packed_values import spliced
 from service.store.redis_client import RedisLink, Row
 from service.store.redis_layout import Keys
 from service.store.redis_log_removal import LogRemoval
@@ -42,7 +43,7 @@ class RedisEventLog:
         self._link, self._clock = link, clock
         self._key = keys.log
         self._removal = LogRemoval(link, keys)
-        self._encode = msgspec.json.Encoder().encode
+        self._encode = msgspec.json.Encoder(enc_hook=spliced).encode
         self._impression = msgspec.json.Decoder(Impression).decode
         self._event = msgspec.json.Decoder(Feedback).decode
         self._told = msgspec.json.Decoder(tuple[float, str, frozenset[str]]).decode

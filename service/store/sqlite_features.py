@@ -1,12 +1,12 @@
 """Users and apps in the embedded store."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 
 from service.store.histories import by_user, changed
-from service.store.ports import AppChanges, AppRecord, HistoryChange, UserRecord
+from service.store.ports import AppChanges, AppPages, AppRecord, HistoryChange, UserRecord
 from service.store.sqlite import Database, Row
 
 Features = dict[str, str | int | float | bool | list[str] | None]
@@ -23,6 +23,7 @@ ON CONFLICT (id) DO UPDATE SET sequence = excluded.sequence, deleted = 0, featur
 WHERE apps.deleted OR apps.features <> excluded.features
     OR apps.available <> excluded.available OR apps.countries <> excluded.countries"""
 
+GET_USERS = "SELECT id, features, history FROM users WHERE id IN"
 GET_HISTORY = "SELECT history FROM users WHERE id = ?"
 PUT_HISTORY = """
 INSERT INTO users (id, features, history) VALUES (?, '{}', ?)
@@ -41,6 +42,7 @@ class SqliteFeatureStore:
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._origin = str(database.rows("SELECT name FROM catalogue_origin")[0][0])
         self._encode = msgspec.json.Encoder().encode
         self._encode_sorted = msgspec.json.Encoder(order="sorted").encode
         self._features = msgspec.json.Decoder(Features).decode
@@ -55,8 +57,17 @@ class SqliteFeatureStore:
 
     def get_user(self, user_id: str) -> UserRecord | None:
         """The user, None where there is none."""
-        row = self._database.row("SELECT features, history FROM users WHERE id = ?", (user_id,))
-        return UserRecord(user_id, self._features(row[0]), self._history(row[1])) if row else None
+        return self.get_users((user_id,))[0]
+
+    def get_users(self, user_ids: Sequence[str]) -> tuple[UserRecord | None, ...]:
+        """Each user, None where there is none; up to a page of them from one state of the file."""
+        found: dict[str, UserRecord] = {}
+        for start in range(0, len(user_ids), PAGE):
+            asked = user_ids[start : start + PAGE]
+            rows = self._database.rows(f"{GET_USERS} ({', '.join('?' * len(asked))})", asked)
+            for user_id, features, history in rows:
+                found[user_id] = UserRecord(user_id, self._features(features), self._history(history))
+        return tuple([found.get(user_id) for user_id in user_ids])
 
     def delete_user(self, user_id: str) -> bool:
         """Forget the user; False where there was none."""
@@ -109,11 +120,26 @@ class SqliteFeatureStore:
             sequence=rows[-1][0] if rows else min(sequence, self._newest()),
             put=tuple(self._app(row[2:]) for row in rows if not row[1]),
             deleted=tuple(row[2] for row in rows if row[1]),
+            origin=self._origin,
         )
+
+    def app_pages(self) -> AppPages:
+        """The whole catalogue, a page at a time; no reading lasts, so that the file's log does not grow for it."""
+        sequence = self._newest()
+        count, last = self._database.rows("SELECT count(*), coalesce(max(rowid), 0) FROM apps")[0]
+        return AppPages(sequence, count, self._pages(last), self._origin)
 
     def ping(self) -> None:
         """Read from the file."""
         self._database.row("SELECT id FROM users LIMIT 1")
+
+    def _pages(self, last: int) -> Iterator[Sequence[AppRecord]]:
+        """The apps up to this row; what is added meanwhile would keep a reader busy for ever."""
+        sql = f"SELECT rowid, deleted, {APP_COLUMNS} FROM apps WHERE rowid > ? AND rowid <= ? ORDER BY rowid LIMIT ?"
+        after = 0
+        while rows := self._database.rows(sql, (after, last, PAGE)):
+            yield [self._app(row[2:]) for row in rows if not row[1]]
+            after = rows[-1][0]
 
     def _newest(self) -> int:
         row = self._database.row(LAST_SEQUENCE)

@@ -34,4 +34,9 @@ LAYOUT: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX lines_by_job ON job_lines (job, id)",
         "CREATE TABLE job_leases (name TEXT PRIMARY KEY, holder TEXT NOT NULL, until REAL NOT NULL)",
     ),
+    (
+        # The numbers of this file's apps: another file at the same place, or one begun anew, does not go on with them.
+        "CREATE TABLE catalogue_origin (name TEXT NOT NULL)",
+        "INSERT INTO catalogue_origin VALUES (lower(hex(randomblob(8))))",
+    ),
 )

@@ -7,15 +7,12 @@ import msgspec
 
 from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, Feedback, Impression, LogCounts, Taken
 from service.store.sqlite import Database, Row
+from service.store.sqlite_impressions import TRIM_VALUES, ImpressionRows
 
 PAGE = 500
 TRIMMED_AT_ONCE = 5_000
 """Rows a transaction: few enough that whoever writes meanwhile gets a turn between two."""
 
-SHOW = """
-INSERT INTO impressions (request_id, at, user_id, shown, body) SELECT ?1, ?2, ?3, ?4, ?5
-WHERE NOT EXISTS (SELECT 1 FROM forgotten WHERE user_id = ?3 AND at >= ?2)
-ON CONFLICT (request_id) DO NOTHING"""
 DISPLAYED = """
 SELECT request_id, at, user_id, shown FROM impressions WHERE request_id IN (SELECT value FROM json_each(?))"""
 
@@ -28,8 +25,6 @@ CLAIM = f"""
 UPDATE feedback SET claimed_at = ?, claimed_by = ? WHERE place IN ({WAITING}) RETURNING place, body"""
 SETTLE = "UPDATE feedback SET settled = 1 WHERE NOT settled AND id IN (SELECT value FROM json_each(?))"
 
-IMPRESSIONS = """
-SELECT at, id, body FROM impressions WHERE at >= ? AND at < ? AND (at > ? OR id > ?) ORDER BY at, id LIMIT ?"""
 FEEDBACK = """
 SELECT at, id, body FROM feedback WHERE at >= ? AND at < ? AND (at > ? OR id > ?) ORDER BY at, id LIMIT ?"""
 
@@ -57,15 +52,13 @@ class SqliteEventLog:
         self._database = database
         self._clock = clock
         self._encode = msgspec.json.Encoder().encode
-        self._impression = msgspec.json.Decoder(Impression).decode
+        self._impressions = ImpressionRows(database)
         self._feedback = msgspec.json.Decoder(Feedback).decode
         self._shown = msgspec.json.Decoder(frozenset[str]).decode
 
     def show(self, impressions: Iterable[Impression]) -> int:
         """Keep impressions in one transaction; how many were new."""
-        rows = [self._impression_row(one) for one in impressions]
-        with self._database.writing() as connection:
-            return connection.executemany(SHOW, rows).rowcount
+        return self._impressions.show(list(impressions))
 
     def displayed(self, request_ids: Iterable[str]) -> Mapping[str, Displayed]:
         """What was shown under these request ids, those that are known."""
@@ -109,13 +102,14 @@ class SqliteEventLog:
 
     def impressions(self, since: float, until: float) -> Iterator[Impression]:
         """The impressions with since <= at < until, oldest first."""
-        for body in self._pages(IMPRESSIONS, since, until):
-            yield self._impression(body)
+        return self._impressions.between(since, until)
 
     def feedback(self, since: float, until: float) -> Iterator[Feedback]:
         """The events with since <= at < until, in order of `at`, ties by id."""
-        for body in self._pages(FEEDBACK, since, until):
-            yield self._feedback(body)
+        at, tie = -math.inf, None
+        while rows := self._database.rows(FEEDBACK, (max(since, at), until, at, tie, PAGE)):
+            yield from (self._feedback(body) for *_, body in rows)
+            at, tie, _ = rows[-1]
 
     def forget_user(self, user_id: str) -> int:
         """Remove every impression of a user and every event that names the user or one of those impressions."""
@@ -128,24 +122,16 @@ class SqliteEventLog:
         asked = {"before": before, "keep": keep, "some": TRIMMED_AT_ONCE}
         with self._database.writing() as connection:
             connection.execute("DELETE FROM forgotten WHERE at < ?", (self._clock() - FORGOTTEN_KEPT_S,))
-        return sum(self._trim(statement, asked) for statement in TRIM)
+        gone = sum(self._trim(statement, asked) for statement in TRIM)
+        if self._trim(TRIM_VALUES, asked):
+            self._impressions.forget_known()
+        return gone
 
     def counts(self) -> LogCounts:
         """How much there is."""
         sql = "SELECT (SELECT count(*) FROM impressions), (SELECT count(*) FROM feedback)"
         ((impressions, feedback),) = self._database.rows(sql)
         return LogCounts(impressions, feedback)
-
-    def _impression_row(self, one: Impression) -> Row:
-        shown = self._encode([item.app_id for item in one.items])
-        return one.request_id, one.at, one.user_id, shown, self._encode(one)
-
-    def _pages(self, sql: str, since: float, until: float) -> Iterator[bytes]:
-        """The bodies of the rows with since <= at < until, page after page."""
-        at, tie = -math.inf, None
-        while rows := self._database.rows(sql, (max(since, at), until, at, tie, PAGE)):
-            yield from (body for *_, body in rows)
-            at, tie, _ = rows[-1]
 
     def _trim(self, statement: str, asked: Mapping[str, float]) -> int:
         gone = 0

@@ -19,4 +19,10 @@ LOG_LAYOUT: tuple[tuple[str, ...], ...] = (
         "CREATE INDEX unsettled ON feedback (place) WHERE NOT settled",
     ),
     ("CREATE TABLE forgotten (user_id TEXT PRIMARY KEY, at REAL NOT NULL)",),
+    (
+        # The values of the apps in an impression by their keys, end to end; NULL where `body` holds all of it.
+        "ALTER TABLE impressions ADD COLUMN app_values BLOB",
+        "CREATE TABLE app_values (key BLOB PRIMARY KEY, until REAL NOT NULL, body BLOB NOT NULL)",
+        "CREATE INDEX app_values_by_time ON app_values (until)",
+    ),
 )

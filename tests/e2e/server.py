@@ -38,12 +38,19 @@ class Server:
     def workers(self) -> list[psutil.Process]:
         """Its serving processes: the children that hold threads of their own beside a spawn's resource tracker."""
         children = psutil.Process(self.process.pid).children()
-        return [child for child in children if "spawn_main" in " ".join(child.cmdline())]
+        return [child for child in children if _is_worker(child)]
 
     def stop(self) -> int:
         """Ask it to end, and its exit code."""
         self.process.terminate()
         return self.process.wait(END_S)
+
+
+def _is_worker(child: psutil.Process) -> bool:
+    try:
+        return "spawn_main" in " ".join(child.cmdline())
+    except psutil.NoSuchProcess:  # it has just ended
+        return False
 
 
 @contextmanager

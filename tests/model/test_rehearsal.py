@@ -1,20 +1,17 @@
 """The dry run's checks on real bundles and real nets; time and memory come from the test."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import pytest
 import torch
 
-from model.app_table import AppTable
 from model.bundle import Bundle, save
-from model.query import Query
+from model.fast_scorer import Ask, Best, FastScorer, Precision
 from model.rehearsal import ROUNDS, Act, Meters, best_times, golden_checks, latency_check, rehearse
-from model.report import Check, Limits
+from model.report import Check, Limits, PrecisionSetting
 from model.schema import FeatureSchema
 from model.scorer import Scorer
 from tests.model.stores import LATER, SCHEMA, bundle_of, prove, store
@@ -75,6 +72,7 @@ def test_a_sound_bundle_passes_every_check_beside_live(whole: Bundle, tmp_path: 
         "golden_finite",
         "golden_scores",
         "golden_spread",
+        "golden_exact",
         "request_contract",
         "latency",
     ]
@@ -94,7 +92,7 @@ def test_weights_that_are_not_numbers_fail_naming_the_tensor(whole: Bundle, tmp_
 
 
 def test_weights_that_changed_since_the_golden_scores_fail_by_them(whole: Bundle, tmp_path: Path) -> None:
-    assert failed(rehearsed(with_app_weights(whole, lambda w: w + 1e-3), tmp_path)) == {"golden_scores"}
+    assert failed(rehearsed(with_app_weights(whole, lambda w: w + 1e-3), tmp_path)) == {"golden_scores", "golden_exact"}
 
 
 def test_constant_scores_fail_by_their_spread(whole: Bundle, tmp_path: Path) -> None:
@@ -163,13 +161,13 @@ def test_golden_scores_within_the_tolerance_pass(whole: Bundle) -> None:
 def test_a_request_that_takes_five_times_as_long_fails_the_latency(whole: Bundle, slower: float, outcome: str) -> None:
     clock = Ticking()
 
-    class Slow(Scorer):
-        def score(self, query: Query, table: AppTable, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
-            clock.now += 100.0 * (slower if self.version == "slow" else 1.0)
-            return super().score(query, table, rows)
+    class Taking(Act):
+        def calls(self, count: int, *, rows: int, precision: Precision) -> list[Callable[[], object]]:
+            takes_s = 100.0 * (slower if self.scorer.version == "slow" else 1.0)
+            return [clock.work(takes_s) for _ in super().calls(count, rows=rows, precision=precision)]
 
-    mine, live = (Slow(**{**vars(Scorer.of(whole)), "version": name}) for name in ("slow", "live"))
-    check = latency_check(Act(mine, whole.golden), Act(live, whole.golden), limits=LIMITS, clock=clock)
+    mine, live = (Taking(replace(Scorer.of(whole), version=name), whole.golden) for name in ("slow", "live"))
+    check = latency_check(mine, live, limits=LIMITS, clock=clock)
     assert (check.name, check.outcome) == ("latency", outcome)
     assert check.observed == pytest.approx(slower, rel=0.02)
 
@@ -182,3 +180,26 @@ def test_a_machine_that_is_busy_in_some_rounds_does_not_change_the_best_times() 
         clock.now += 3.0 if rounds[0] == ROUNDS // 2 else 900.0
 
     assert best_times([disturbed, clock.work(3.0)], [clock.work(3.0)] * 2, clock=clock) == (8.0, 8.0)
+
+
+@pytest.mark.parametrize(("asked", "timed"), [("auto", "exact"), ("exact", "exact"), ("fast", "fast")])
+def test_what_is_timed_is_what_is_to_serve_and_exact_where_the_gate_is_yet_to_say(
+    whole: Bundle, asked: PrecisionSetting, timed: str
+) -> None:
+    act = Act(Scorer.of(whole), whole.golden)
+    check = latency_check(act, act, limits=Limits(precision=asked), clock=Ticking())
+    assert f"both {timed}, best of" in check.detail
+
+
+def test_an_exact_precision_that_does_not_find_the_golden_scores_fails_by_name(
+    whole: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    right = FastScorer.best
+
+    def off(self: FastScorer, asks: Sequence[Ask]) -> list[Best]:
+        return [Best(best.places, best.scores + 1e-4) for best in right(self, asks)]
+
+    monkeypatch.setattr(FastScorer, "best", off)
+    checks = {one.name: one for one in golden_checks(Scorer.of(whole), whole.golden, limits=LIMITS)}
+    assert failed(checks) == {"golden_exact"}
+    assert checks["golden_exact"].observed == pytest.approx(1e-4, rel=1e-3)

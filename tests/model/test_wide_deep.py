@@ -92,6 +92,19 @@ def test_one_request_against_many_apps_equals_the_rows_written_out(name: str) ->
     torch.testing.assert_close(split, whole, rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize(("params", "halved"), [({}, {"deep"}), ({"wide": False}, {"deep"}), ({"deep": False}, set())])
+def test_only_matrices_that_feed_a_tower_may_be_read_in_halves(
+    name: str, params: dict[str, object], halved: set[str]
+) -> None:
+    net = build(name, {"dim": 4, "hidden": (8, 6), **params}, SIZES)
+
+    part = net.app_part(random_batch(3).app)
+
+    assert net.halved == halved
+    assert all(part[one].dtype == torch.float32 and part[one].dim() == 2 for one in net.halved)
+
+
 def test_either_half_can_be_switched_off_but_not_both() -> None:
     assert build("wide_deep", {"wide": False}, SIZES).wide is None
     assert build("wide_deep", {"deep": False}, SIZES).deep is None

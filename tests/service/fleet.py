@@ -22,7 +22,7 @@ PACE = Pace(deadline_s=60, lease_timeout_s=5, poll_s=0.2)
 def live(version: str) -> Live:
     """A version whose scorer and shelf nobody looks at."""
     unseen: Any = None
-    return Live(version, unseen, unseen)
+    return Live(version, unseen, unseen, unseen, unseen)
 
 
 class Inline(Executor):

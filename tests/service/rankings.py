@@ -1,13 +1,15 @@
 """A store that is ranked for real and logs what it shows, at times that a test sets: what windows are read from."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from math import inf
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from model.data.dataset import Dataset
+from model.fast_scorer import FastScorer, Precision
 from model.fitting import fit
 from model.query import Value
 from model.schema import FieldSpec, Kind, PairStatistic, Source
@@ -43,6 +45,7 @@ class Rankings:
         keep(self.imported, self.home, self.backend.features)
         self.scorer = scorer_of(self.imported)
         self.shelf = Shelf(self.scorer.table(()), FULL)
+        self.fast = FastScorer(self.scorer, precision=Precision.EXACT, error=inf)
         self.shown: dict[str, Impression] = {}
         self.events: list[Feedback] = []
 
@@ -57,12 +60,15 @@ class Rankings:
         """Rank for a user with what the store says now, and log what was shown."""
         self.shelf.refresh(self.backend.features.apps_since(self.shelf.sequence))
         engine = Engine()
-        engine.swap(Live("v", self.scorer, self.shelf))
+        engine.swap(Live("v", self.scorer, self.shelf, self.fast, self.fast.precision))
         parts = RankerParts(Silent(), lambda: 0.0, self.clock, budget_s=1.0, record=self._record)
-        ranker = Ranker(lambda name: Fetched(self.backend.features.get_user(name)), engine, parts=parts)
+        ranker = Ranker(self._fetch, engine, parts=parts)
         request_id = f"r{len(self.shown)}"
         ranker.rank(RankQuery(user_id, k=k, context=context or {}, **query), request_id=request_id)  # type: ignore[arg-type]  # a test's own
         return self.shown[request_id]
+
+    def _fetch(self, user_ids: Sequence[str]) -> list[Fetched]:
+        return [Fetched(record) for record in self.backend.features.get_users(user_ids)]
 
     def install(self, impression: Impression, app_id: str, *, after_s: float = 60.0) -> None:
         """Log that an app which was shown was installed."""

@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from model.bundle import load
 from model.query import App, Query
 from model.scorer import Scorer
-from service.catalogue import SPARE_ROWS, Shelf, Stock
+from service.catalogue import Shelf
 from service.container import Container
+from service.edition import SPARE_ROWS
 from service.store.ports import AppChanges, AppRecord
 from tests.service.store_front import LIVE
 
@@ -123,8 +124,8 @@ def test_however_often_apps_are_edited_the_table_stays_as_small_as_the_catalogue
     edit(shelf, 500)
     selection = shelf.select(None, country="PT")
     assert len(selection.table) <= 2 * len(shelf) + SPARE_ROWS
-    assert shown(shelf, "PT") == ["everywhere", "iberian"]
-    fresh = scorer.table([App("everywhere", {"rating": 499.0}), App("iberian")])
+    assert shown(shelf, "PT") == ["iberian", "everywhere"]
+    fresh = scorer.table([App("iberian"), App("everywhere", {"rating": 499.0})])
     scores = scorer.score(Query("u1"), selection.table, selection.rows)
     assert scores == pytest.approx(scorer.score(Query("u1"), fresh, np.arange(2)), abs=1e-6)
 
@@ -164,15 +165,20 @@ def test_no_change_leaves_everything_as_it_is(shelf: Shelf) -> None:
 countries = st.frozensets(st.sampled_from(["PT", "JP", "DE"]), max_size=2)
 
 
-@settings(deadline=None)
-@given(st.dictionaries(st.text(max_size=3), st.tuples(st.booleans(), countries), max_size=20))
-def test_what_a_country_is_shown_is_each_app_that_is_sold_there(apps: dict[str, tuple[bool, frozenset[str]]]) -> None:
-    rows = {app_id: row for row, app_id in enumerate(apps)}
-    stock = Stock(
-        rows,
-        frozenset(app_id for app_id, (available, _) in apps.items() if not available),
-        {app_id: where for app_id, (_, where) in apps.items() if where},
-    )
+texts = st.text(st.characters(exclude_categories=["Cc", "Cs"]), max_size=3)
+
+
+@settings(deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.dictionaries(texts, st.tuples(st.booleans(), countries), max_size=20))
+def test_what_a_country_is_shown_is_each_app_that_is_sold_there(
+    scorer: Scorer, apps: dict[str, tuple[bool, frozenset[str]]]
+) -> None:
+    records = [AppRecord(app_id, {}, available, tuple(where)) for app_id, (available, where) in apps.items()]
+    shelf = Shelf(scorer.table(()), scorer.schema)
+    shelf.refresh(AppChanges(1, tuple(records), ()))
     for country in (None, "PT", "JP", "FR"):
-        expected = [rows[app_id] for app_id in apps if stock.sells(app_id, country)]
-        assert np.array_equal(np.sort(stock.sold_in(country)), expected)
+        sold = [app_id for app_id, (available, where) in apps.items() if available and (not where or country in where)]
+        assert shown(shelf, country) == sold
+        asked = shelf.select(list(apps), country=country)
+        assert [asked.id_at(row) for row in asked.rows] == sold
+        assert (asked.unknown, set(asked.unavailable)) == ((), apps.keys() - set(sold))

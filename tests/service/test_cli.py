@@ -61,6 +61,8 @@ def test_a_log_becomes_a_live_version_in_three_verbs(log: Path, tmp_path: Path) 
     assert f"{version} is live" in run("promote", version).stdout
     (listed,) = json.loads(run("versions", "--json").stdout)
     assert (listed["version"], listed["state"]) == (version, "live")
+    agreed = {check["name"]: check["outcome"] for check in listed["report"]["checks"]}["order_agreement"] == "passed"
+    assert listed["precision"] == ("fast" if agreed else "exact")
     assert 0.5 < listed["metrics"]["auc"] < 1
     assert listed["report"]["against"] == "popularity"
 
@@ -253,6 +255,16 @@ def test_the_settings_are_shown_with_keys_masked(run: Run) -> None:
 def test_settings_that_a_server_would_refuse_are_named(run: Run) -> None:
     assert run("config", "check").exit_code == 0
     assert "APPSHELF_RANK_KEY" in refusal(run("config", "check", APPSHELF_HOST="0.0.0.0"))
+
+
+def test_what_the_homes_file_sets_is_shown_as_the_files_and_checked(tmp_path: Path) -> None:
+    run = run_on(tmp_path)
+    (tmp_path / "settings.json").write_text('{"workers": 2}')
+    rows = {row["name"]: row for row in json.loads(run("config", "show", "--json").stdout)}
+    assert (rows["APPSHELF_WORKERS"]["value"], rows["APPSHELF_WORKERS"]["source"]) == ("2", "file")
+    assert run("config", "check").exit_code == 0
+    (tmp_path / "settings.json").write_text('{"workers": 0}')
+    assert f"{tmp_path / 'settings.json'}: workers does not allow 0" in refusal(run("config", "check"))
 
 
 def test_a_demo_does_not_write_over_imported_data(tmp_path: Path, log: Path) -> None:

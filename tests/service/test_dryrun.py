@@ -19,6 +19,7 @@ from model.report import Check, Limits
 from service.child import Child
 from service.dryrun import CHILD, dry_run, peak_mib
 from service.errors import JudgingBrokeOff
+from service.trial import Trial
 from tests.model.stores import LATER, bundle_of, store
 from tests.service.wire import soon
 
@@ -44,34 +45,34 @@ def failed(checks: Sequence[Check]) -> set[str]:
 
 
 def test_a_bundle_equal_to_live_passes_every_check(whole: Bundle, live: Path) -> None:
-    checks = dry_run(challenger(whole, live), live, limits=LIMITS)
+    checks = dry_run(Trial(challenger(whole, live), live, LIMITS))
     assert {check.outcome for check in checks} == {"passed"}
     assert {"integrity", "load_time", "memory", "golden_scores", "latency"} <= {check.name for check in checks}
 
 
 def test_weights_that_are_not_numbers_are_refused_by_name(whole: Bundle, live: Path) -> None:
     weights = {name: torch.full_like(weight, float("nan")) for name, weight in whole.weights.items()}
-    assert "finite_weights" in failed(dry_run(challenger(replace(whole, weights=weights), live), live, limits=LIMITS))
+    assert "finite_weights" in failed(dry_run(Trial(challenger(replace(whole, weights=weights), live), live, LIMITS)))
 
 
 def test_a_net_that_is_far_slower_than_live_is_refused_by_name(whole: Bundle, live: Path) -> None:
     slow = bundle_of(store(requests=70), version=LATER, params={"dim": 32, "hidden": (2048, 2048, 2048)})
-    assert failed(dry_run(save(slow, live.parent), live, limits=LIMITS)) == {"latency"}
+    assert failed(dry_run(Trial(save(slow, live.parent), live, LIMITS))) == {"latency"}
 
 
 def test_a_bundle_that_cannot_be_scored_is_a_failed_load_with_its_last_words(whole: Bundle, live: Path) -> None:
     misfit = {**whole.weights, "wide.bias": torch.zeros(7)}
-    (check,) = dry_run(challenger(replace(whole, weights=misfit), live), live, limits=LIMITS)
+    (check,) = dry_run(Trial(challenger(replace(whole, weights=misfit), live), live, LIMITS))
     assert (check.name, check.outcome) == ("load", "failed")
     assert "wide.bias" in str(check.observed)
 
 
 def test_limits_reach_the_other_process(live: Path) -> None:
-    assert failed(dry_run(live, None, limits=Limits(load_s=1e-9))) == {"load_time"}
+    assert failed(dry_run(Trial(live, None, Limits(load_s=1e-9)))) == {"load_time"}
 
 
 def test_a_dry_run_that_does_not_end_is_a_failed_load(live: Path) -> None:
-    (check,) = dry_run(live, None, limits=LIMITS, child=replace(CHILD, timeout_s=0.01))
+    (check,) = dry_run(Trial(live, None, LIMITS), child=replace(CHILD, timeout_s=0.01))
     assert (check.name, check.outcome, check.observed) == ("load", "failed", "no end within 0.01 s")
 
 

@@ -1,6 +1,6 @@
 """A user for a ranking, with a store that answers, fails and returns as a script says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from threading import Barrier, Event
@@ -18,6 +18,7 @@ from tests.service.clock import Clock
 
 ANA = UserRecord("ana", {"country": "PT", "age": 31.0, "old": None, "tags": ["fun"]}, {"com.b": 3, "com.a": 1})
 FIRST_S, LONGEST_S = 0.05, 1.0
+Fetch = Callable[[str], Fetched]
 
 
 class Store:
@@ -29,12 +30,12 @@ class Store:
         self.asked = 0
         self.during: Callable[[], object] = lambda: None
 
-    def get_user(self, user_id: str) -> UserRecord | None:
+    def get_users(self, user_ids: Sequence[str]) -> tuple[UserRecord | None, ...]:
         self.asked += 1
         self.during()
         if self.trouble:
             raise self.trouble
-        return self.users.get(user_id)
+        return tuple(map(self.users.get, user_ids))
 
     def fail(self) -> None:
         self.trouble = StoreUnavailable("redis", "timed out")
@@ -50,24 +51,25 @@ def store() -> Store:
     return Store(ANA)
 
 
-def fetcher_of(store: Store, clock: Clock, *, copies: int = 10) -> UserFetcher:
+def fetcher_of(store: Store, clock: Clock, *, copies: int = 10) -> Fetch:
     features: Any = store  # the one method of it that a ranking calls
-    return UserFetcher(features, copies=copies, breaker=Breaker(clock, first_s=FIRST_S, longest_s=LONGEST_S))
+    fetcher = UserFetcher(features, copies=copies, breaker=Breaker(clock, first_s=FIRST_S, longest_s=LONGEST_S))
+    return lambda user_id: fetcher.many([user_id])[0]
 
 
 @pytest.fixture
-def fetch(store: Store, clock: Clock) -> UserFetcher:
+def fetch(store: Store, clock: Clock) -> Fetch:
     return fetcher_of(store, clock)
 
 
-def test_a_store_that_answers_is_asked_once_and_nothing_is_missing(fetch: UserFetcher, store: Store) -> None:
+def test_a_store_that_answers_is_asked_once_and_nothing_is_missing(fetch: Fetch, store: Store) -> None:
     assert fetch("ana") == Fetched(ANA)
     assert fetch("nobody") == Fetched(None)
     assert fetch("nobody").answered
     assert store.asked == 3
 
 
-def test_while_the_store_is_away_its_last_word_stands_in(fetch: UserFetcher, store: Store) -> None:
+def test_while_the_store_is_away_its_last_word_stands_in(fetch: Fetch, store: Store) -> None:
     fetch("ana")
     store.fail()
     fetched = fetch("ana")
@@ -77,12 +79,12 @@ def test_while_the_store_is_away_its_last_word_stands_in(fetch: UserFetcher, sto
     assert not fetched.answered
 
 
-def test_of_a_user_who_was_never_fetched_nothing_is_known(fetch: UserFetcher, store: Store) -> None:
+def test_of_a_user_who_was_never_fetched_nothing_is_known(fetch: Fetch, store: Store) -> None:
     store.fail()
     assert fetch("ana") == Fetched(None, (FEATURE_STORE, LOCAL_COPY))
 
 
-def test_every_answer_refreshes_the_copy_and_a_deleted_user_leaves_none(fetch: UserFetcher, store: Store) -> None:
+def test_every_answer_refreshes_the_copy_and_a_deleted_user_leaves_none(fetch: Fetch, store: Store) -> None:
     fetch("ana")
     store.users["ana"] = UserRecord("ana", {"country": "BR"})
     fetch("ana")
@@ -106,7 +108,7 @@ def test_copies_are_bounded_and_the_one_not_asked_for_longest_goes_first() -> No
 
 
 def test_a_failed_store_is_left_alone_for_a_pause_and_then_asked_again(
-    fetch: UserFetcher, store: Store, clock: Clock
+    fetch: Fetch, store: Store, clock: Clock
 ) -> None:
     store.fail()
     for _ in range(5):
@@ -117,7 +119,7 @@ def test_a_failed_store_is_left_alone_for_a_pause_and_then_asked_again(
     assert store.asked == 2
 
 
-def test_the_pause_grows_to_its_bound_and_no_further(fetch: UserFetcher, store: Store, clock: Clock) -> None:
+def test_the_pause_grows_to_its_bound_and_no_further(fetch: Fetch, store: Store, clock: Clock) -> None:
     store.fail()
     asked_at = []
     for _ in range(10_000):
@@ -131,7 +133,7 @@ def test_the_pause_grows_to_its_bound_and_no_further(fetch: UserFetcher, store: 
 
 
 def test_one_answer_ends_it_and_the_next_failure_pauses_as_short_as_the_first(
-    fetch: UserFetcher, store: Store, clock: Clock
+    fetch: Fetch, store: Store, clock: Clock
 ) -> None:
     store.fail()
     for _ in range(6):
@@ -148,7 +150,7 @@ def test_one_answer_ends_it_and_the_next_failure_pauses_as_short_as_the_first(
     assert store.asked == before + 1
 
 
-def test_of_many_at_once_one_asks_a_store_that_failed(fetch: UserFetcher, store: Store, clock: Clock) -> None:
+def test_of_many_at_once_one_asks_a_store_that_failed(fetch: Fetch, store: Store, clock: Clock) -> None:
     store.fail()
     fetch("ana")
     clock.advance(FIRST_S)
@@ -169,7 +171,7 @@ def test_of_many_at_once_one_asks_a_store_that_failed(fetch: UserFetcher, store:
 
 
 def test_what_is_no_trouble_of_the_store_is_raised_and_the_store_is_asked_again_later(
-    fetch: UserFetcher, store: Store, clock: Clock
+    fetch: Fetch, store: Store, clock: Clock
 ) -> None:
     store.trouble = ValueError("a mistake of ours")
     for _ in range(3):
@@ -181,7 +183,7 @@ def test_what_is_no_trouble_of_the_store_is_raised_and_the_store_is_asked_again_
 
 
 def test_an_outage_is_logged_once_and_so_is_its_end(
-    fetch: UserFetcher, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
+    fetch: Fetch, store: Store, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     store.fail()
     for _ in range(5):

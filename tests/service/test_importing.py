@@ -8,12 +8,13 @@ import polars as pl
 import pytest
 
 from model.data.dataset import read
+from model.data.queries import raw_values
 from model.data.report import ImportRefused
 from model.query import NULL
 from model.schema import SchemaError, Source, parse_schema
 from service.errors import HomeUnusable
 from service.home import Home
-from service.importing import draft_schema, keep, keep_report, raw_values, read_import
+from service.importing import draft_schema, keep, keep_report, read_import
 from service.store.sqlite import Database
 from service.store.sqlite_features import SqliteFeatureStore
 

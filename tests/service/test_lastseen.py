@@ -10,9 +10,12 @@ import pytest
 
 from model.manifest import BundleError
 from service.container import Container
+from service.engine import Live
 from service.errors import StoreUnavailable
 from service.lastseen import CatalogueCopy, LastSeen, Mark, write_whole
+from service.stocking import LocalStock
 from service.store.ports import AppChanges, AppRecord
+from tests.service.preparing import nothing, preparation_of, tables_of
 from tests.service.store_front import APPS, LIVE, PASSED
 
 CATALOGUE = AppChanges(
@@ -36,12 +39,13 @@ def last_seen(container: Container) -> LastSeen:
     """What a process of the furnished store saw, before that went away."""
     copy = CatalogueCopy(container.home.catalogue)
     copy.write(container.features.apps_since(0))
-    return LastSeen(container.home.pointer, copy, folder=container.bundles.fetch)
+    unaided = preparation_of(container, LocalStock(copy, tables_of(container), nothing))
+    return LastSeen(container.home.pointer, prepare=lambda version: unaided(container.bundles.fetch(version)))
 
 
 def test_a_copy_gives_the_catalogue_back_with_the_place_to_go_on_from(copy: CatalogueCopy) -> None:
     copy.write(CATALOGUE)
-    again = copy.apps_since(0)
+    again = copy.changes(since=0)
     assert again.put == CATALOGUE.put
     assert [type(value) for value in again.put[0].features.values()] == [str, float, int, bool, type(None)]
     assert (again.sequence, again.origin, again.deleted) == (7, "a store", ())
@@ -64,7 +68,7 @@ def test_a_copy_tells_how_new_it_is(copy: CatalogueCopy) -> None:
         lambda text: b"",
         lambda text: text[:-20],
         lambda text: text[: text.rindex(b"\n", 0, -1) + 1],
-        lambda text: text.replace(b'"format":1', b'"format":2'),
+        lambda text: text.replace(b'"format":2', b'"format":1'),
         lambda text: b"no JSON at all",
         lambda text: b"\xff" + text,
     ],
@@ -76,12 +80,12 @@ def test_a_copy_that_is_not_whole_is_no_copy(
     file = tmp_path / "catalogue.jsonl"
     file.write_bytes(damage(file.read_bytes()))
     with pytest.raises(StoreUnavailable, match=r"catalogue\.jsonl"):
-        copy.apps_since(0)
+        copy.changes(since=0)
 
 
 def test_where_there_is_no_copy_that_is_said(copy: CatalogueCopy) -> None:
     with pytest.raises(StoreUnavailable, match=r"catalogue\.jsonl is not available \(No such file"):
-        copy.apps_since(0)
+        copy.changes(since=0)
 
 
 def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
@@ -137,10 +141,14 @@ def test_a_pointer_that_names_no_bundle_here_is_refused(last_seen: LastSeen, con
         last_seen.prepare()
 
 
+def fail(version: str) -> Live:
+    raise ZeroDivisionError(version)
+
+
 def test_a_disk_that_keeps_nothing_is_logged_and_serving_goes_on(
-    copy: CatalogueCopy, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    nowhere = LastSeen(tmp_path / "no folder" / "live.version", copy, folder=lambda version: tmp_path / version)
+    nowhere = LastSeen(tmp_path / "no folder" / "live.version", prepare=fail)
     with caplog.at_level(logging.WARNING):
         nowhere.remember(LIVE)
     assert "could not be kept" in caplog.text

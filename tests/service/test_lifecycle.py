@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from argparse import ArgumentParser
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import replace
@@ -15,7 +16,7 @@ import pytest
 
 from model.bundle import BundleError, load, save
 from model.data.dataset import DatasetError
-from model.report import Check, GateReport
+from model.report import Check, GateReport, PrecisionSetting
 from model.scorer import Scorer
 from model.training import TrainConfig, TrainingFailed
 from service import lifecycle
@@ -36,6 +37,7 @@ from service.states import State
 from service.store.ports import Note
 from service.store.sqlite import Database
 from service.store.sqlite_rollout import SqliteRolloutStore
+from service.trial import Trial
 from tests.service.store_front import LIVE, MISSING_ITS_GOLDEN, PASSED, REJECTED, dataset, settings
 
 SMALL = TrainConfig(params={"hidden": [4]}, epochs=1, batch_size=256)
@@ -142,6 +144,42 @@ def test_a_version_judged_against_live_is_not_judged_again(container: Container)
     assert container.registry.get(PASSED).report == report
 
 
+def serving_in(container: Container, precision: PrecisionSetting) -> Container:
+    return replace(container, settings=container.settings.model_copy(update={"precision": precision}))
+
+
+def test_the_precision_that_is_set_reaches_both_who_judge(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trials: list[Trial] = []
+
+    def judged(trial: Trial, *_: object, **__: object) -> list[Check]:
+        trials.append(trial)
+        return [Check("auc", "passed", 1, 0, "")]
+
+    for half in ("dry_run", "quality"):
+        monkeypatch.setattr(lifecycle, half, judged)
+    gate_version(serving_in(container, "fast"), PASSED)
+    assert [trial.limits.precision for trial in trials] == ["fast", "fast"]
+    told, _ = Trial.told(trials[0].words, parser=ArgumentParser())
+    assert told == replace(trials[0], challenger=told.challenger.absolute())
+
+
+def test_the_gate_says_how_far_fast_and_exact_agree_with_the_reference(container: Container) -> None:
+    checks = {check.name: check for check in gate_version(container, train(container)).checks}
+    assert (checks["golden_exact"].outcome, checks["exact_agreement"].outcome) == ("passed", "passed")
+    assert checks["order_agreement"].outcome in ("passed", "skipped")
+
+
+def test_a_version_whose_report_says_nothing_good_of_fast_is_judged_again_once_fast_is_set(
+    container: Container,
+) -> None:
+    report = container.registry.verdict(PASSED)
+    with suppress(GateRefused):
+        promote_version(serving_in(container, "fast"), PASSED, note=NOTE)
+    assert container.registry.verdict(PASSED) != report
+
+
 def test_without_a_name_the_newest_that_passed_is_promoted(container: Container) -> None:
     newest = container.registry.newest_passed()
     assert promote_version(container, None, note=NOTE).version == newest
@@ -243,8 +281,8 @@ def test_a_verdict_is_of_the_version_that_is_live_when_the_pointer_moves(
 ) -> None:
     moves = [lambda: container.registry.go_live(REJECTED, note=Note("ann", "now", force=True))]
 
-    def overtaken(folder: Path, live: Path | None, data: Path, *, child: Child) -> list[Check]:
-        checks = quality(folder, live, data, child=child)
+    def overtaken(trial: Trial, data: Path, *, child: Child) -> list[Check]:
+        checks = quality(trial, data, child=child)
         if moves:
             moves.pop()()
         return checks

@@ -9,8 +9,9 @@ from model.bundle import Bundle, load, save
 from model.manifest import BundleError
 from service.container import Container
 from service.errors import UnknownVersion
-from service.preparation import DryRunFailed, prepare
+from service.preparation import DryRunFailed
 from service.store.ports import AppRecord
+from tests.service.preparing import preparation_of
 from tests.service.store_front import APPS, LIVE, MISSING_ITS_GOLDEN
 
 SPOILED = "20260202T000000Z-cccccc"
@@ -23,7 +24,7 @@ def bundle(container: Container) -> Bundle:
 
 def prepared(container: Container, bundle: Bundle) -> None:
     spoiled = replace(bundle, manifest=bundle.manifest.model_copy(update={"version": SPOILED, "files": {}}))
-    prepare(save(spoiled, container.home.bundles), container.features)
+    preparation_of(container)(save(spoiled, container.home.bundles))
 
 
 def test_a_prepared_version_has_the_catalogue_of_the_store_on_its_shelf(container: Container) -> None:

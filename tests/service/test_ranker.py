@@ -10,11 +10,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.schema import FeatureSchema
-from service.admission import Refused
+from service.admission import Admission, Refused
+from service.breaker import Breaker
 from service.container import Container
 from service.errors import NoLiveVersion
-from service.fetching import Fetched
-from service.ranker import Ranked, Ranker, RankerParts, RankQuery, admit, best
+from service.fetching import Fetched, UserFetcher
+from service.ordering import best
+from service.ranker import Ranker, RankerParts, RankQuery
 from service.store.log_ports import Impression
 from service.store.ports import AppChanges, AppRecord, UserRecord
 from tests.service.store_front import APPS, LIVE, PASSED, SCHEMA
@@ -42,13 +44,11 @@ class Parts:
     now: Callable[[], float] = lambda: 0.0
     kept: list[Impression] = field(default_factory=list)
 
-    def of(self, container: Container, fetch: Callable[[str], Fetched] | None = None) -> Ranker:
+    def of(self, container: Container, fetched: Fetched | None = None) -> Ranker:
+        """A ranker to which everybody is what was fetched, else who the store says."""
         parts = RankerParts(self.meter, self.clock, self.now, budget_s=0.5, record=self.kept.append)
-        return Ranker(fetch or stored(container), container.engine, parts=parts)
-
-
-def stored(container: Container) -> Callable[[str], Fetched]:
-    return lambda user_id: Fetched(container.features.get_user(user_id))
+        stored = UserFetcher(container.features, copies=1, breaker=Breaker(lambda: 0.0)).many
+        return Ranker((lambda ids: [fetched] * len(ids)) if fetched else stored, container.engine, parts=parts)
 
 
 def required(name: str) -> FeatureSchema:
@@ -58,41 +58,41 @@ def required(name: str) -> FeatureSchema:
 
 def pointers(query: RankQuery, schema: FeatureSchema, fetched: Fetched) -> list[str]:
     with pytest.raises(Refused) as caught:
-        admit(query, schema, fetched=fetched)
+        Admission(schema).admit(query, fetched)
     return [one.pointer for one in caught.value.refusals]
 
 
 def test_the_requests_features_go_over_the_stored_ones_one_by_one() -> None:
     stored = Fetched(UserRecord("u", {"country": "PT", "age": 30.0}, {"com.a": 2}))
-    asked = admit(RankQuery("u", {"age": 31.0}), SCHEMA, fetched=stored)
+    asked = Admission(SCHEMA).admit(RankQuery("u", {"age": 31.0}), stored)
     assert asked.user == {"country": "PT", "age": 31.0}
     assert asked.history == {"com.a": 2}
 
 
 def test_a_history_in_the_request_replaces_the_stored_one_even_when_empty() -> None:
     stored = Fetched(UserRecord("u", {}, {"com.a": 2}))
-    assert admit(RankQuery("u", history={}), SCHEMA, fetched=stored).history == {}
+    assert Admission(SCHEMA).admit(RankQuery("u", history={}), stored).history == {}
 
 
 def test_stored_values_that_no_longer_fit_the_schema_are_left_out() -> None:
     stored = Fetched(UserRecord("u", {"age": "thirty", "country": "PT", "of_an_earlier_schema": 1}))
-    assert admit(RankQuery("u"), SCHEMA, fetched=stored).user == {"country": "PT"}
+    assert Admission(SCHEMA).admit(RankQuery("u"), stored).user == {"country": "PT"}
 
 
 def test_a_required_context_field_must_be_sent() -> None:
     assert pointers(RankQuery("u"), required("daytime"), NOBODY) == ["/context/daytime"]
-    assert admit(RankQuery("u", context={"daytime": None}), required("daytime"), fetched=NOBODY)
+    assert Admission(required("daytime")).admit(RankQuery("u", context={"daytime": None}), NOBODY)
 
 
 def test_a_required_user_field_may_be_sent_or_stored() -> None:
     stored = Fetched(UserRecord("u", {"country": "PT"}))
     assert pointers(RankQuery("u"), required("country"), NOBODY) == ["/user/features/country"]
-    assert admit(RankQuery("u", {"country": "PT"}), required("country"), fetched=NOBODY)
-    assert admit(RankQuery("u"), required("country"), fetched=stored)
+    assert Admission(required("country")).admit(RankQuery("u", {"country": "PT"}), NOBODY)
+    assert Admission(required("country")).admit(RankQuery("u"), stored)
 
 
 def test_a_required_user_field_is_not_asked_for_while_the_store_is_away() -> None:
-    assert admit(RankQuery("u"), required("country"), fetched=AWAY)
+    assert Admission(required("country")).admit(RankQuery("u"), AWAY)
 
 
 def test_every_refusal_is_named_at_once() -> None:
@@ -108,7 +108,8 @@ def test_the_best_are_those_that_sorting_everything_gives(scores: list[float], k
     ids = [f"app{row}" for row in range(len(scores))]
     naive = sorted((-score, ids[row]) for score, row in zip(scores, rows, strict=True))[:k]
     found = best(np.array(scores), np.array(rows, dtype=np.int64), ids=ids, k=k)
-    assert found == tuple(Ranked(app_id, -score) for score, app_id in naive)
+    assert [(-item.score, item.app_id) for item in found] == naive
+    assert [ids[item.row] for item in found] == [item.app_id for item in found]
 
 
 @pytest.fixture
@@ -139,7 +140,7 @@ def test_the_time_taken_is_read_from_the_clock_given(serving: Container) -> None
 @pytest.mark.parametrize("missing", [("feature_store",), ("feature_store", "local_copy")])
 def test_what_could_not_be_fetched_is_told_to_client_and_meter(serving: Container, missing: tuple[str, ...]) -> None:
     tally = Tally()
-    ranking = Parts(tally).of(serving, lambda _: Fetched(None, missing)).rank(RankQuery("u1"), request_id="r1")
+    ranking = Parts(tally).of(serving, Fetched(None, missing)).rank(RankQuery("u1"), request_id="r1")
     assert ranking.degraded == missing
     assert tally.told[0][2] == missing
     assert len(ranking.items) == 10
@@ -156,10 +157,11 @@ def test_when_the_budget_is_spent_before_scoring_the_most_popular_come_first(ser
     popularity = {"com.app07": 6, "com.app03": 3, "com.gone": 1}
     serving.engine.swap(replace(serving.engine.live(), popularity=popularity))
     parts = Parts(clock=spent())
-    ranking = parts.of(serving, lambda _: AWAY).rank(RankQuery("u1", k=3), request_id="r1")
+    ranking = parts.of(serving, AWAY).rank(RankQuery("u1", k=3), request_id="r1")
     assert ranking.degraded == ("feature_store", "local_copy", "scorer")
     assert ranking.version == LIVE
-    assert ranking.items == (Ranked("com.app07", 0.6), Ranked("com.app03", 0.3), Ranked("com.app00", 0.0))
+    shown = [(item.app_id, item.score) for item in ranking.items]
+    assert shown == [("com.app07", 0.6), ("com.app03", 0.3), ("com.app00", 0.0)]
     assert [one.version for one in parts.kept] == ["popularity"]  # nobody may take these scores for the version's
 
 

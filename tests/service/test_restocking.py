@@ -1,24 +1,35 @@
 """A shelf follows the store's catalogue, whatever becomes of the store."""
 
 import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from service import edition, restocking
 from service.catalogue import Shelf
 from service.container import Container
 from service.engine import Live
 from service.errors import StoreUnavailable
+from service.home import Home
 from service.lastseen import CatalogueCopy
+from service.rebasing import AGAIN_AFTER_S, Bases
 from service.restocking import COPY_EVERY_S, Restocker
-from service.store.ports import AppChanges, AppRecord
+from service.settings import variable
+from service.store.ports import AppChanges, AppPages, AppRecord, FeatureStore
 from service.store.redis_backend import open_redis
+from service.store.sqlite_backend import open_sqlite
+from service.tables import Tables
 from tests.redis_server import redis_server
 from tests.service.clock import Clock
+from tests.service.fleet import Inline
+from tests.service.preparing import table_parts, tables_of
 from tests.service.store.backends import PATIENT_S
-from tests.service.store_front import LIVE
+from tests.service.store_front import APPS, LIVE
+from tests.service.wire import soon
 
 
 @dataclass
@@ -51,6 +62,10 @@ class Store:
         deleted = tuple(name for name, record in newest.items() if record is None)
         return AppChanges(len(self.changes), put, deleted, self.origin)
 
+    def app_pages(self) -> AppPages:
+        whole = self.apps_since(0)
+        return AppPages(whole.sequence, len(self.changes), iter([whole.put]), whole.origin)
+
 
 @pytest.fixture
 def store() -> Store:
@@ -68,9 +83,14 @@ def clock() -> Clock:
 
 
 @pytest.fixture
-def restock(store: Store, copy: CatalogueCopy, clock: Clock) -> Restocker:
-    catalogue: Any = store  # the one method of it that a restocker calls
-    return Restocker(catalogue, copy=copy, clock=clock)
+def bases(container: Container, clock: Clock) -> Bases:
+    return Bases(tables_of(container), Inline(), clock=clock)
+
+
+@pytest.fixture
+def restock(store: Store, copy: CatalogueCopy, bases: Bases, clock: Clock) -> Restocker:
+    catalogue: Any = store  # what of it a restocker calls
+    return Restocker(catalogue, copy=copy, bases=bases, clock=clock)
 
 
 @pytest.fixture
@@ -163,7 +183,7 @@ def test_the_copy_is_written_first_at_once_and_then_only_at_times(
     restock: Restocker, store: Store, live: Live, copy: CatalogueCopy, clock: Clock
 ) -> None:
     def copied() -> set[str]:
-        return {record.id for record in copy.apps_since(0).put}
+        return {record.id for record in copy.changes(since=0).put}
 
     store.put("a")
     restock(live)
@@ -210,21 +230,21 @@ def test_an_empty_store_leaves_a_copy_alone(
 
 
 def test_a_copy_that_cannot_be_written_is_logged_and_the_shelf_is_stocked(
-    store: Store, live: Live, tmp_path: Path, clock: Clock, caplog: pytest.LogCaptureFixture
+    store: Store, live: Live, tmp_path: Path, bases: Bases, caplog: pytest.LogCaptureFixture
 ) -> None:
     catalogue: Any = store
     store.put("a")
-    Restocker(catalogue, copy=CatalogueCopy(tmp_path / "no folder" / "copy"), clock=clock)(live)
+    Restocker(catalogue, copy=CatalogueCopy(tmp_path / "no folder" / "copy"), bases=bases, clock=Clock())(live)
     assert set(live.shelf) == {"a"}
     assert "could not be copied" in caplog.text
 
 
 def test_a_redis_that_was_emptied_and_filled_with_another_catalogue_is_read_anew(
-    live: Live, tmp_path: Path, copy: CatalogueCopy, clock: Clock
+    live: Live, tmp_path: Path, copy: CatalogueCopy, bases: Bases
 ) -> None:
     with redis_server(tmp_path / "redis") as server, server.client() as redis:
-        features = open_redis(server.url, clock=clock, timeout_s=PATIENT_S).features
-        restock = Restocker(features, copy=copy, clock=clock)
+        features = open_redis(server.url, clock=Clock(), timeout_s=PATIENT_S).features
+        restock = Restocker(features, copy=copy, bases=bases, clock=Clock())
         restock(live)
         features.put_apps([AppRecord("a")])
         features.put_apps([AppRecord("b", {"category": "games"})])
@@ -239,3 +259,77 @@ def test_a_redis_that_was_emptied_and_filled_with_another_catalogue_is_read_anew
     assert emptied == {"a", "b"}
     assert set(live.shelf) == {"b", "c", "d"}
     assert live.shelf.select(["b"], country=None).features_of("b") == {}
+
+
+@pytest.fixture
+def few(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ten apps are many from here on."""
+    for module in (edition, restocking):
+        monkeypatch.setattr(module, "SMALL", 10)
+
+
+@dataclass
+class Building:
+    """A restocker of a store whose bases are built in a thread beside it."""
+
+    features: FeatureStore
+    tables: Tables
+    clock: Clock = field(default_factory=Clock)
+
+    def __post_init__(self) -> None:
+        bases = Bases(self.tables, ThreadPoolExecutor(1), clock=self.clock)
+        self.restock = Restocker(self.features, copy=None, bases=bases, clock=self.clock)
+
+    def until(self, live: Live, true: Callable[[], bool]) -> bool:
+        """Restock again and again until it is true."""
+
+        def step() -> bool:
+            self.restock(live)
+            return true()
+
+        return soon(step)
+
+
+@pytest.mark.usefixtures("few")
+def test_a_shelf_that_has_outgrown_its_base_goes_over_to_a_new_one(container: Container) -> None:
+    live = container.prepare(LIVE)
+    building = Building(container.features, tables_of(container))
+    building.restock(live)
+    container.features.put_apps([AppRecord("new"), AppRecord("newer", countries=("PT",))])
+    assert set(live.shelf) == set(APPS)
+    assert building.until(live, lambda: live.shelf.base.edition.table.base_count > 0)
+    assert set(live.shelf) == {*APPS, "new", "newer"}
+    assert not live.shelf.outgrown
+
+
+@pytest.mark.usefixtures("few")
+def test_a_large_catalogue_of_another_store_is_shown_once_there_is_a_base_of_it(
+    container: Container, tmp_path: Path
+) -> None:
+    live = container.prepare(LIVE)
+    other = open_sqlite(Home(tmp_path), Clock()).features
+    other.put_apps([AppRecord(f"other{number}") for number in range(12)])
+    environ = {**table_parts(container).environ, variable("home"): str(tmp_path)}
+    building = Building(other, tables_of(container, replace(table_parts(container), environ=environ)))
+    building.restock(live)
+    assert set(live.shelf) == set(APPS)
+    assert building.until(live, lambda: len(live.shelf) == 12)
+    other.put_apps([AppRecord("later")])
+    building.restock(live)
+    assert set(live.shelf) == {"later", *(f"other{number}" for number in range(12))}
+
+
+@pytest.mark.usefixtures("few")
+def test_a_base_that_cannot_be_built_is_told_of_and_tried_again_after_a_while(
+    container: Container, caplog: pytest.LogCaptureFixture
+) -> None:
+    live = container.prepare(LIVE)
+    container.home.tables.write_text("a file where the folder should be")
+    building = Building(container.features, tables_of(container))
+    assert building.until(live, lambda: "wait for a new base" in caplog.text)
+    container.home.tables.unlink()
+    for _ in range(3):
+        building.restock(live)
+    assert caplog.text.count("wait for a new base") == 1
+    building.clock.advance(AGAIN_AFTER_S)
+    assert building.until(live, lambda: live.shelf.base.edition.table.base_count == len(APPS))

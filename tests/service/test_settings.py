@@ -3,8 +3,9 @@ from pathlib import Path
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from service.errors import SettingsRefused
+from service.errors import HomeUnusable, SettingsRefused
 from service.settings import Settings
+from service.settings_file import write_settings
 
 
 def test_the_defaults_serve_this_machine_alone() -> None:
@@ -90,3 +91,65 @@ def test_every_setting_is_described_with_where_it_comes_from() -> None:
     assert (rows["APPSHELF_PORT"].value, rows["APPSHELF_PORT"].default) == ("8011", "8000")
     assert (rows["APPSHELF_PORT"].source, rows["APPSHELF_HOST"].source) == ("environment", "default")
     assert rows["APPSHELF_ALLOW_PUBLIC"].value == "false"
+
+
+def home_with(folder: Path, text: str) -> dict[str, str]:
+    """The environment of a home whose file holds `text`."""
+    (folder / "settings.json").write_text(text)
+    return {"APPSHELF_HOME": str(folder)}
+
+
+def test_the_homes_file_sets_what_the_environment_does_not(tmp_path: Path) -> None:
+    env = home_with(tmp_path, '{"workers": 2, "torch_threads": 3}')
+
+    settings = Settings.from_env({**env, "APPSHELF_WORKERS": "4"})
+
+    assert (settings.workers, settings.torch_threads) == (4, 3)
+    sources = {row.name: row.source for row in settings.describe()}
+    assert sources["APPSHELF_WORKERS"] == sources["APPSHELF_HOME"] == "environment"
+    assert sources["APPSHELF_TORCH_THREADS"] == "file"
+    assert sources["APPSHELF_PORT"] == "default"
+    assert {row.name: row.source for row in settings.patient().describe()} | {"APPSHELF_REDIS_TIMEOUT_S": ""} == {
+        **sources,
+        "APPSHELF_REDIS_TIMEOUT_S": "",
+    }
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ('{"worker": 2}', "settings.json: worker is not a setting; the nearest is workers"),
+        ('{"home": "/elsewhere"}', "settings.json: home is not a setting; the nearest is"),
+        ('{"workers": 0}', "settings.json: workers does not allow 0: "),
+        ('{"redis_url": 7}', "settings.json: redis_url does not allow the value given: "),
+        ("[1]", "settings.json is no JSON object of settings"),
+        ("{", "settings.json is no JSON: "),
+        ("\xff", "settings.json is no JSON: "),
+    ],
+)
+def test_a_file_that_is_not_allowed_is_refused_by_its_name(tmp_path: Path, text: str, told: str) -> None:
+    with pytest.raises(SettingsRefused, match=told):
+        Settings.from_env(home_with(tmp_path, text))
+
+
+def test_a_file_that_cannot_be_read_is_refused_by_its_name(tmp_path: Path) -> None:
+    (tmp_path / "settings.json").mkdir()
+    with pytest.raises(SettingsRefused, match=r"settings.json cannot be read: Is a directory"):
+        Settings.from_env({"APPSHELF_HOME": str(tmp_path)})
+
+
+def test_what_is_written_is_read_and_what_was_set_before_stays(tmp_path: Path) -> None:
+    home = tmp_path / "new"
+    write_settings(home, {"workers": 2, "port": 8011})
+    written = write_settings(home, {"workers": 3})
+
+    assert written == home / "settings.json"
+    assert list(home.iterdir()) == [written]
+    settings = Settings.from_env({"APPSHELF_HOME": str(home)})
+    assert (settings.workers, settings.port) == (3, 8011)
+
+
+def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "home").write_text("no folder")
+    with pytest.raises(HomeUnusable):
+        write_settings(tmp_path / "home", {"workers": 2})

@@ -55,7 +55,7 @@ def test_every_logger_writes_json_to_standard_output(capsys: pytest.CaptureFixtu
 
 
 def exposed(metrics: Metrics, live: str | None = None) -> list[str]:
-    return metrics.expose(lambda: live).decode().splitlines()
+    return metrics.expose(lambda: (live, "exact") if live else None).decode().splitlines()
 
 
 def test_a_ranking_is_counted_by_candidates_odd_values_and_what_was_missing() -> None:
@@ -96,9 +96,9 @@ def test_an_answer_is_counted_by_route_and_outcome(status: int, outcome: str) ->
 
 def test_the_live_version_is_the_only_version_told() -> None:
     metrics = Metrics()
-    assert 'appshelf_live_version_info{version="v1"} 1.0' in exposed(metrics, "v1")
+    assert 'appshelf_live_version_info{precision="exact",version="v1"} 1.0' in exposed(metrics, "v1")
     after = [text for text in exposed(metrics, "v2") if text.startswith("appshelf_live_version_info")]
-    assert after == ['appshelf_live_version_info{version="v2"} 1.0']
+    assert after == ['appshelf_live_version_info{precision="exact",version="v2"} 1.0']
     assert not [text for text in exposed(metrics) if text.startswith("appshelf_live_version_info{")]
 
 
@@ -109,7 +109,7 @@ def test_requests_are_counted_under_their_routes_template_and_never_under_an_id(
     assert 'outcome="refused",route="/users/{user_id:path}"' in text
     assert 'outcome="refused",route="none"' in text
     assert "private" not in text
-    assert f'appshelf_live_version_info{{version="{LIVE}"}} 1.0' in text
+    assert f'appshelf_live_version_info{{precision="exact",version="{LIVE}"}} 1.0' in text
 
 
 def test_an_answer_is_logged_only_at_debug(reader: Client, caplog: pytest.LogCaptureFixture) -> None:

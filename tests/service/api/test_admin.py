@@ -38,6 +38,7 @@ def test_versions_are_listed_oldest_first_with_state_and_metrics(reader: Client)
 
 def test_one_version_comes_with_its_report(reader: Client) -> None:
     version = reader.get(f"/admin/versions/{REJECTED}", headers=ADMIN).json()
+    assert version["precision"] == "exact"
     assert version["state"] == "rejected"
     assert version["report"]["passed"] is False
     assert version["report"]["checks"][0]["name"] == "auc"

@@ -1,18 +1,18 @@
-"""The limit on a body holds on the stream, whatever the headers say; the limit on rankings holds at once."""
+"""The limit on a body holds on the stream, whatever the headers say, and no slow body is in the way of others."""
 
 import json
-from dataclasses import replace
+from pathlib import Path
 
 import anyio
-import anyio.lowlevel
 import pytest
 from starlette.types import Message, Receive, Scope, Send
 
 from service.api.app import create_app
-from service.api.bounds import BodyLimit, BodyTooLarge, BodyTooSlow, Overloaded, Shedding
-from service.container import Container
+from service.api.arrival import BodyTooLarge, BodyTooSlow
+from service.api.bounds import BodyLimit
+from service.container import build
 from service.keys import Keys
-from tests.service.store_front import APPS
+from tests.service.store_front import APPS, settings
 
 LIMIT = 10
 
@@ -96,45 +96,8 @@ def test_what_is_not_http_passes_untouched() -> None:
     assert stream.seen[0]["body"] == b"12345678901"
 
 
-class Busy:
-    """An application that answers when it is let, and how many requests have reached it."""
-
-    def __init__(self) -> None:
-        self.reached = 0
-        self.let = anyio.Event()
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        self.reached += 1
-        await self.let.wait()
-
-
-async def _nothing() -> Message:
-    return {"type": "http.disconnect"}
-
-
 async def _nowhere(_: Message) -> None:
     return None
-
-
-@pytest.mark.parametrize(("path", "shed"), [("/rank", True), ("/readyz", False), ("/admin/versions", False)])
-def test_rankings_past_the_limit_are_refused_at_once_and_nothing_else_is(path: str, shed: bool) -> None:
-    async def ask_twice() -> int:
-        busy = Busy()
-        shedding, scope = Shedding(busy, 1), {"type": "http", "path": path}
-        async with anyio.create_task_group() as asking:
-            asking.start_soon(shedding, scope, _nothing, _nowhere)
-            await anyio.lowlevel.checkpoint()
-            if shed:
-                with pytest.raises(Overloaded, match="1 rankings are under way"):
-                    await shedding(scope, _nothing, _nowhere)
-            else:
-                asking.start_soon(shedding, scope, _nothing, _nowhere)
-                await anyio.lowlevel.checkpoint()
-            busy.let.set()
-        await shedding(scope, _nothing, _nowhere)  # there is room again
-        return busy.reached
-
-    assert anyio.run(ask_twice) == (2 if shed else 3)
 
 
 class Slow:
@@ -149,10 +112,9 @@ class Slow:
         raise AssertionError("it says no more")
 
 
-def test_clients_that_take_their_time_over_a_body_take_no_place_of_a_ranking(container: Container) -> None:
-    settings = container.settings.model_copy(update={"max_under_way": 1})
-    keys = Keys.load(settings, container.home, announce=lambda _: None)
-    application = create_app(replace(container, settings=settings), keys)
+def test_clients_that_take_their_time_over_a_body_take_no_place_of_a_ranking(home: Path) -> None:
+    container = build(settings(home).model_copy(update={"max_under_way": 1}))
+    application = create_app(container, Keys.load(container.settings, container.home, announce=lambda _: None))
     headers = [(b"content-type", b"application/json")]
     scope: Scope = {"type": "http", "method": "POST", "path": "/rank", "headers": headers, "query_string": b""}
     body = json.dumps({"user": {"id": "u1"}, "candidates": APPS}).encode()

@@ -2,9 +2,9 @@
 
 import pytest
 
-from service.container import Container
+from service.container import Container, build
 from tests.service.store_front import LIVE, TEST
-from tests.service.wire import Client, problem, serving
+from tests.service.wire import ADMIN, Client, problem, serving
 
 
 @pytest.mark.parametrize("path", ["/livez", "/healthz"])
@@ -42,6 +42,17 @@ def test_a_live_bundle_that_is_damaged_leaves_the_process_alive_and_not_ready(co
 def test_the_version_is_the_softwares_and_the_live_one(reader: Client, empty: Client) -> None:
     assert reader.get("/version").json()["live"] == LIVE
     assert empty.get("/version").json()["live"] is None
+
+
+def test_the_version_is_shown_with_the_precision_that_this_process_answers_in(
+    reader: Client, empty: Client, container: Container
+) -> None:
+    assert empty.get("/version").json()["precision"] is None
+    assert reader.get("/version").json()["precision"] == "exact"  # whose report says nothing of fast
+    fast = build(container.settings.model_copy(update={"precision": "fast"}))
+    with serving(fast) as client:
+        assert client.get("/version").json()["precision"] == "fast"
+        assert {one["precision"] for one in client.get("/admin/versions", headers=ADMIN).json()["versions"]} == {"fast"}
 
 
 def test_a_process_that_ends_gives_its_lease_back(container: Container) -> None:

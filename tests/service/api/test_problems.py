@@ -9,7 +9,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from model.manifest import BundleError
 from service.api.problems import STATUS, Boundary, describe
-from service.ranker import Ranker
+from service.rank_desk import RankDesk
 from tests.service.wire import Client, problem
 
 U1 = {"user": {"id": "u1"}}
@@ -37,7 +37,7 @@ def test_what_nobody_foresaw_is_a_500_that_tells_the_log_the_cause_and_the_clien
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("the secret cause")
 
-    monkeypatch.setattr(Ranker, "rank", fail)
+    monkeypatch.setattr(RankDesk, "rank", fail)
     with caplog.at_level(logging.ERROR):
         found = problem(reader.post("/rank", json=U1), 500)
     assert "the secret cause" not in json.dumps(found)

@@ -46,6 +46,28 @@ def test_any_text_is_an_id(features: FeatureStore, user_id: str) -> None:
     assert features.get_user(user_id) == UserRecord(user_id, {"country": "PT"})
 
 
+def test_several_users_come_in_the_order_asked_with_none_for_the_unknown(features: FeatureStore) -> None:
+    users = {f"u{number}": UserRecord(f"u{number}", {"age": number}, {"com.z": 2, "com.a": 1}) for number in range(40)}
+    features.put_users(users.values())
+    asked = ["u7", "nobody", "u31", "u7", "", "u0"]
+
+    found = features.get_users(asked)
+
+    assert found == tuple(map(users.get, asked))
+    assert found[0] is not None
+    assert list(found[0].history) == ["com.z", "com.a"]
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 2_500])
+def test_any_number_of_users_is_asked_for_at_once(features: FeatureStore, count: int) -> None:
+    features.put_users([UserRecord("u1"), UserRecord("'; DROP TABLE users; --"), UserRecord("é\x00")])
+    asked = [f"u{number}" for number in range(count - 2)] + ["'; DROP TABLE users; --", "é\x00"][:count]
+
+    assert [one.id if one else None for one in features.get_users(asked)] == [
+        user_id if user_id in ("u1", "'; DROP TABLE users; --", "é\x00") else None for user_id in asked
+    ]
+
+
 def test_users_are_put_all_or_none(features: FeatureStore) -> None:
     with pytest.raises(ZeroDivisionError):
         features.put_users(half_a_batch())
@@ -102,6 +124,31 @@ def test_changes_since_zero_are_the_whole_catalogue(features: FeatureStore) -> N
 
     assert {app.id for app in changes.put} == {"com.a", "com.b"}
     assert changes.sequence == sequence
+
+
+def test_the_pages_of_the_catalogue_are_every_app_once_and_what_changes_meanwhile_comes_after(
+    features: FeatureStore,
+) -> None:
+    apps = [AppRecord(f"com.{number}", {"x": number}, countries=("PT",)) for number in range(2_500)]
+    features.put_apps(apps)
+    features.delete_app("com.7")
+    pages = features.app_pages()
+    first = next(pages.pages)
+    features.put_apps([AppRecord("com.0", {"x": "meanwhile"}), AppRecord("com.new")])
+
+    told = {app.id: app for page in (first, *pages.pages) for app in page}
+
+    assert len(first) < 2_500 <= pages.count <= 2_501
+    assert {app.id for app in apps} - told.keys() == {"com.7"}
+    assert told["com.2499"] == apps[2499]
+    assert {app.id for app in features.apps_since(pages.sequence).put} == {"com.0", "com.new"}
+    assert pages.origin == features.apps_since(0).origin
+
+
+def test_an_empty_catalogue_has_no_apps_on_its_pages(features: FeatureStore) -> None:
+    pages = features.app_pages()
+
+    assert (pages.sequence, pages.count, [*pages.pages]) == (0, 0, [])
 
 
 def test_who_knows_of_more_changes_than_there_are_is_told_how_many_there_are(features: FeatureStore) -> None:

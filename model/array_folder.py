@@ -1,0 +1,151 @@
+"""A folder of raw arrays under one header: written in chunks and put in place whole, opened by mapping it.
+
+Every process that opens the same folder shares its pages, and nothing is read before it is touched: the files' sizes
+are checked, their content is not. The header is written last; a folder without one does not exist. Numbers lie as the
+machine holds them (little-endian wherever this runs), since such a folder never leaves its machine.
+"""
+
+import hashlib
+import json
+import mmap
+import os
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO, Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+FORMAT = 1
+HEADER = "arrays.json"
+DTYPES: Mapping[str, torch.dtype] = {
+    str(dtype).removeprefix("torch."): dtype
+    for dtype in (
+        torch.int8, torch.uint8, torch.int16, torch.uint16, torch.int32, torch.uint32, torch.int64, torch.uint64,
+        torch.float32, torch.float64, torch.bfloat16,
+    )
+}  # fmt: skip
+NAMES = {dtype: name for name, dtype in DTYPES.items()}
+TOUCHED_BYTES = 4 << 20
+ADVICE = "remove the folder and have it built again"
+
+
+class ArraysUnusable(ValueError):
+    """A folder of arrays is absent, damaged or of another format; the message names the file."""
+
+
+class ArrayWriter:
+    """Fills a folder aside, array by array and chunk by chunk, and renames it into place when it is closed.
+
+    Leaving the `with` block without `close` removes what was written. One writer at a time may fill a folder.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._partial = folder.with_name(f".{folder.name}.partial")
+        self._files: dict[str, BinaryIO] = {}
+        self._kinds: dict[str, tuple[torch.dtype, tuple[int, ...]]] = {}
+        self._rows: dict[str, int] = {}
+        shutil.rmtree(self._partial, ignore_errors=True)
+        self._partial.mkdir(parents=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for file in self._files.values():
+            file.close()
+        shutil.rmtree(self._partial, ignore_errors=True)
+
+    def append(self, name: str, rows: Tensor | npt.NDArray[Any]) -> None:
+        """Add rows (n, ...) to the end of an array; every chunk of it has the same type and row shape."""
+        chunk = (torch.from_numpy(rows) if isinstance(rows, np.ndarray) else rows).contiguous()
+        kind = chunk.dtype, tuple(chunk.shape[1:])
+        if name not in self._files:
+            if kind[0] not in NAMES:
+                raise ValueError(f"array {name!r} is of {kind[0]}; {', '.join(DTYPES)} are allowed")
+            self._kinds[name], self._rows[name] = kind, 0
+            self._files[name] = (self._partial / name).open("xb")
+        if self._kinds[name] != kind:
+            raise ValueError(f"a chunk of {kind} is added to array {name!r} of {self._kinds[name]}; keep to one")
+        self._files[name].write(chunk.flatten().view(torch.uint8).numpy().data)
+        self._rows[name] += chunk.shape[0]
+
+    def close(self, facts: Mapping[str, Any]) -> None:
+        """Flush all of it to the disk, write the header with these JSON values, and put the folder in place.
+
+        A folder that stands there is replaced; who has mapped it keeps what they mapped.
+        """
+        for file in self._files.values():
+            file.flush()
+            os.fsync(file.fileno())
+            file.close()
+        arrays = {
+            name: {"dtype": NAMES[dtype], "shape": [self._rows[name], *shape]}
+            for name, (dtype, shape) in self._kinds.items()
+        }
+        body = {"format": FORMAT, "facts": dict(facts), "arrays": arrays}
+        with (self._partial / HEADER).open("xb") as header:
+            header.write(json.dumps(body | {"sha256": _seal(body)}, indent=1).encode())
+            header.flush()
+            os.fsync(header.fileno())
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.replace(self._partial, self.folder)
+
+
+def open_arrays(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """Every array by name, mapped from its file, and the facts it was closed with. Raises ArraysUnusable.
+
+    The tensors are not to be written: what is written stays in this process and takes memory of its own.
+    """
+    header = _header(folder / HEADER)
+    arrays = {name: _mapped(folder / name, one) for name, one in header["arrays"].items()}
+    return arrays, header["facts"]
+
+
+def touch(arrays: Iterable[Tensor], pause: Callable[[], None]) -> None:
+    """Read a byte of every page, so that nobody waits for it later; `pause` is called after every TOUCHED_BYTES."""
+    for array in arrays:
+        content = array.flatten().view(torch.uint8)
+        for start in range(0, len(content), TOUCHED_BYTES):
+            content[start : start + TOUCHED_BYTES : mmap.PAGESIZE].sum()
+            pause()
+
+
+def _header(place: Path) -> dict[str, Any]:
+    try:
+        header = json.loads(place.read_bytes())
+        body = {name: value for name, value in header.items() if name != "sha256"}
+    except (OSError, ValueError, AttributeError) as error:
+        raise ArraysUnusable(f"{place} cannot be read as a header ({error}); {ADVICE}") from error
+    if header.get("format") != FORMAT:
+        raise ArraysUnusable(f"{place} is of format {header.get('format')!r} where {FORMAT} is read; {ADVICE}")
+    if (seen := _seal(body)) != header.get("sha256"):
+        raise ArraysUnusable(f"{place} has sha256 {seen[:12]} where {header.get('sha256')!r} was sealed; {ADVICE}")
+    return body
+
+
+def _mapped(place: Path, array: Mapping[str, Any]) -> Tensor:
+    dtype, shape = DTYPES[array["dtype"]], array["shape"]
+    wanted = int(np.prod(shape)) * dtype.itemsize
+    try:
+        with place.open("rb") as file:
+            if (size := os.fstat(file.fileno()).st_size) != wanted:
+                raise ArraysUnusable(f"{place} has {size} bytes where {wanted} were written; {ADVICE}")
+            if not wanted:
+                return torch.empty(shape, dtype=dtype)
+            # copy on write rather than read-only: torch warns of memory that it may not write
+            content = mmap.mmap(file.fileno(), wanted, access=mmap.ACCESS_COPY)
+    except OSError as error:
+        raise ArraysUnusable(f"{place} cannot be read ({error.strerror}); {ADVICE}") from error
+    return torch.frombuffer(content, dtype=dtype).view(shape)
+
+
+def _seal(body: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

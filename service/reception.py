@@ -1,0 +1,149 @@
+"""A worker's side of the door: uvicorn, which is handed its connections instead of accepting them."""
+
+import asyncio
+import logging
+import socket
+from collections.abc import Callable
+
+from uvicorn import Server
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from service.place import BACK, CLOSED, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED
+
+WORDS_AT_ONCE, SOCKETS_AT_ONCE, TAKEN_AT_ONCE = 64, 16, 64
+TURN_S = 0.01
+TURNS_TO_GIVE, TURNS_TO_LEAVE = 50, 100
+CONNECTIONS = FRESH + RETURNED
+
+log = logging.getLogger(__name__)
+
+
+class Guest(HttpToolsProtocol):
+    """A connection that can be given to another worker; `left` is called when it is over here."""
+
+    left: Callable[[], None]
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Say so."""
+        super().connection_lost(exc)
+        self.left()
+
+    @property
+    def idle(self) -> bool:
+        """True between two requests: none of the next is read, and none of the answer is still to be written."""
+        nothing_read = self.headers is None or self.timeout_keep_alive_task is not None
+        return nothing_read and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+
+    def expect(self) -> None:
+        """Wait for a next request no longer than is usual after an answer."""
+        if self.headers is None and not self.transport.is_closing():
+            self.timeout_keep_alive_task = self.loop.call_later(
+                self.timeout_keep_alive, self.timeout_keep_alive_handler
+            )
+
+    def give(self, door: socket.socket) -> None:
+        """Pass the connection on through `door` and forget it. Raises OSError, and keeps it then."""
+        socket.send_fds(door, [BACK], [self.transport.get_extra_info("socket").fileno()])
+        self.left = lambda: None
+        self.transport.close()
+
+
+class Reception(Server):
+    """A uvicorn server whose one socket is the door: its end of the pair that the doorman passes connections over."""
+
+    _door: socket.socket
+    _untold = b""
+    _shut = False
+    _owed = 0
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Start the application, then say that connections may come."""
+        (self._door,) = sockets or []
+        self._door.setblocking(False)
+        self._welcomed: set[asyncio.Task[None]] = set()
+        await super().startup(sockets=[])
+        asyncio.get_running_loop().add_reader(self._door, self._take)
+        self._tell(READY)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take nothing more, give to others what is between two requests, and let the rest end."""
+        asyncio.get_running_loop().remove_reader(self._door)
+        self._tell(LEAVING)
+        for _ in range(TURNS_TO_LEAVE):
+            self._give(len(self.server_state.connections))
+            if self._shut or not (self.server_state.connections or self._welcomed):
+                break
+            await asyncio.sleep(TURN_S)
+        await super().shutdown(sockets)
+
+    def _take(self) -> None:
+        """Take what lies there: a connection a call, so many a turn, since a turn is long where much is to be done."""
+        for _ in range(TAKEN_AT_ONCE):
+            try:
+                words, given, _, _ = socket.recv_fds(self._door, WORDS_AT_ONCE, SOCKETS_AT_ONCE)
+            except BlockingIOError:  # that was all
+                return
+            if not words:
+                asyncio.get_running_loop().remove_reader(self._door)
+                return
+            self._hear(words, given)
+
+    def _hear(self, words: bytes, given: list[int]) -> None:
+        kinds = [word for word in words if word in CONNECTIONS]
+        if lost := len(kinds) - len(given):
+            log.error("%d connections could not be taken: this process has too many files open", lost)
+            self._tell(CLOSED * lost)
+        for descriptor, kind in zip(given, kinds, strict=False):
+            task = asyncio.create_task(self._welcome(socket.socket(fileno=descriptor), fresh=kind in FRESH))
+            self._welcomed.add(task)
+            task.add_done_callback(self._welcomed.discard)
+        if KNOCK in words:
+            self._tell(READY)
+        if asked := words.count(GIVE):
+            self._owed = asked
+            self._give_in_turns(TURNS_TO_GIVE)
+
+    async def _welcome(self, connection: socket.socket, *, fresh: bool) -> None:
+        connection.setblocking(False)
+        try:
+            _, guest = await asyncio.get_running_loop().connect_accepted_socket(self._guest, connection)
+        except OSError as error:
+            log.warning("a connection could not be taken: %s", error)
+            connection.close()
+            self._tell(CLOSED)
+            return
+        if not fresh:
+            guest.expect()
+
+    def _guest(self) -> Guest:
+        guest = Guest(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
+        guest.left = lambda: self._tell(CLOSED)
+        return guest
+
+    def _give_in_turns(self, turns: int) -> None:
+        """Give what is owed as connections come to be between two requests, for so many turns."""
+        self._owed -= self._give(self._owed)
+        if self._owed and turns > 1:
+            asyncio.get_running_loop().call_later(TURN_S, self._give_in_turns, turns - 1)
+
+    def _give(self, count: int) -> int:
+        """Give up to so many connections that are idle to other workers, and how many were given."""
+        idle = [one for one in self.server_state.connections if isinstance(one, Guest) and one.idle][:count]
+        for given, guest in enumerate(idle):
+            try:
+                guest.give(self._door)
+            except BlockingIOError:
+                return given
+            except OSError:
+                self._shut = True
+                return given
+        return len(idle)
+
+    def _tell(self, words: bytes) -> None:
+        self._untold += words
+        try:
+            self._untold = self._untold[self._door.send(self._untold) :]
+        except BlockingIOError:
+            asyncio.get_running_loop().call_later(TURN_S, self._tell, b"")
+        except OSError:  # nobody listens any more
+            self._untold, self._shut = b"", True

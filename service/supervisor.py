@@ -1,0 +1,107 @@
+"""The process above the workers: starts them, restarts one that dies, and spreads the connections over them."""
+
+import logging
+import os
+import resource
+import socket
+import time
+from collections.abc import Callable
+
+from uvicorn import Config, Server
+from uvicorn.supervisors.multiprocess import Multiprocess, Process
+
+from service.doorman import Doorman
+from service.place import Place
+from service.reception import Reception
+
+START_S = 120
+OWN_FILES = 128
+
+log = logging.getLogger(__name__)
+
+
+class Worker(Process):
+    """A worker process, whose server is handed its connections."""
+
+    @property
+    def server(self) -> Server:
+        """The server of this process."""
+        if self._server is None:
+            self._server = Reception(self.config)
+        return self._server
+
+
+class Supervisor(Multiprocess):
+    """uvicorn's supervisor, with a doorman at its listening socket.
+
+    It says when its first workers serve, and gives up where one of those cannot. A later worker that cannot start, as
+    when the disk is full, is started again and again while the others serve. SIGHUP replaces the workers one by one,
+    SIGTTIN adds one, SIGTTOU takes one away.
+    """
+
+    def __init__(self, config: Config, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
+        super().__init__(config, [])
+        self._when_ready = when_ready
+        self._doorman = Doorman(listener, room=most_connections(), clock=time.monotonic)
+        self.failed = False
+
+    def init_processes(self) -> None:
+        """Start the workers and wait until they serve, or one of them cannot."""
+        self._doorman.start()
+        self.processes += [self._started() for _ in range(self.processes_num)]
+        if all(process.wait_until_ready(START_S, self.should_exit) for process in self.processes):
+            self._when_ready()
+        elif not self.signal_queue:
+            self.failed = True
+            self.should_exit.set()
+
+    def keep_subprocess_alive(self) -> None:
+        """Start another worker for each that died or hangs."""
+        if not self._doorman.alive:
+            log.critical("connections are no longer accepted, so this server ends")
+            self.failed = True
+            self.should_exit.set()
+        for place, process in enumerate(self.processes):
+            if self.should_exit.is_set():
+                return
+            if not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                process.kill()
+                process.join()
+                log.info("worker %s died", process.pid)
+                self.processes[place] = self._started()
+
+    def restart_all(self) -> None:
+        """Replace the workers one by one, each when its successor serves; where one cannot, the others stay."""
+        for place, old in enumerate(self.processes):
+            new = self._started()
+            if not new.wait_until_ready(START_S, self.should_exit):
+                new.kill()
+                new.join()
+                log.error("worker %s did not serve in time; %s and those after it stay", new.pid, old.pid)
+                return
+            self.processes[place] = new
+            old.terminate()
+            old.join()
+
+    def handle_ttin(self) -> None:
+        """One worker more."""
+        self.processes_num += 1
+        self.processes.append(self._started())
+
+    def terminate_all(self) -> None:
+        """Accept nothing more, then ask the workers to end."""
+        self._doorman.close()
+        super().terminate_all()
+
+    def _started(self) -> Worker:
+        ours, theirs = socket.socketpair()
+        process = Worker(self.config, [theirs])
+        process.start()
+        self._doorman.seat(Place((ours, theirs), os.dup(process.process.sentinel)))
+        return process
+
+
+def most_connections() -> int:
+    """How many connections a process may have open beside its own files."""
+    allowed, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return allowed - min(OWN_FILES, allowed // 2)

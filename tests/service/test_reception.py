@@ -1,0 +1,225 @@
+"""uvicorn servers that are handed their connections, each in a thread, behind a doorman."""
+
+import asyncio
+import http.client
+import os
+import socket
+import time
+from collections.abc import Iterator, MutableMapping
+from contextlib import ExitStack
+from threading import Event, Thread
+from typing import Any
+
+import pytest
+from uvicorn import Config
+
+from service.doorman import Doorman
+from service.place import Place
+from service.reception import Guest, Reception
+from tests.service.wire import soon
+
+PATIENCE_S = 20
+
+
+class Worker:
+    """A server in a thread. /held answers when `release` is set; anything else says the client's port at once."""
+
+    def __init__(self) -> None:
+        self.release, self.arrived = Event(), Event()
+        config = Config(self.application, interface="asgi3", http=Guest, ws="none", lifespan="off", log_config=None)
+        config.timeout_keep_alive = 30
+        self.server = Reception(config)
+        ours, theirs = socket.socketpair()
+        self._door, self._alive = theirs.dup(), os.pipe()
+        self.place = Place((ours, theirs), self._alive[0])
+        self.thread = Thread(target=self._run)
+        self.thread.start()
+
+    async def application(self, scope: MutableMapping[str, Any], _receive: object, send: Any) -> None:  # noqa: ANN401
+        if scope["path"] == "/held":
+            self.arrived.set()
+            while not self.release.is_set():
+                await asyncio.sleep(0.01)
+        body = str(scope["client"][1]).encode()
+        await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        await send({"type": "http.response.body", "body": body})
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self.server.serve(sockets=[self._door]))
+        finally:
+            os.close(self._alive[1])
+
+    def leave(self) -> None:
+        self.server.should_exit = True
+
+    def end(self) -> None:
+        self.release.set()
+        self.leave()
+        self.thread.join(PATIENCE_S)
+
+
+class House:
+    """A doorman and the servers behind it."""
+
+    def __init__(self, stack: ExitStack) -> None:
+        self._stack = stack
+        listener = socket.socket()
+        listener.bind(("127.0.0.1", 0))
+        self.port = listener.getsockname()[1]
+        self.doorman = Doorman(listener, room=100, clock=time.monotonic)
+        self.doorman.start()
+        stack.callback(self.doorman.close)
+
+    def worker(self) -> Worker:
+        worker = Worker()
+        self._stack.callback(worker.end)
+        self.doorman.seat(worker.place)
+        assert soon(lambda: worker.place.open)
+        return worker
+
+    def client(self) -> http.client.HTTPConnection:
+        client = http.client.HTTPConnection("127.0.0.1", self.port, timeout=PATIENCE_S)
+        client.connect()
+        self._stack.callback(client.close)
+        return client
+
+
+@pytest.fixture
+def house() -> Iterator[House]:
+    with ExitStack() as stack:
+        yield House(stack)
+
+
+def ask(client: http.client.HTTPConnection, path: str = "/") -> int:
+    """The port that the server sees this client at."""
+    client.request("GET", path)
+    return int(client.getresponse().read())
+
+
+def own_port(client: http.client.HTTPConnection) -> int:
+    """The port that this client has; fails where the connection was closed."""
+    assert client.sock is not None
+    return int(client.sock.getsockname()[1])
+
+
+def guests(worker: Worker) -> list[Guest]:
+    return [one for one in worker.server.server_state.connections if isinstance(one, Guest)]
+
+
+def counts(*workers: Worker) -> list[int]:
+    return [len(worker.server.server_state.connections) for worker in workers]
+
+
+def test_the_clients_address_is_the_clients(house: House) -> None:
+    house.worker()
+    client = house.client()
+    assert ask(client) == own_port(client)
+
+
+def test_connections_are_spread_and_their_end_is_told(house: House) -> None:
+    one, other = house.worker(), house.worker()
+    clients = [house.client() for _ in range(8)]
+    assert [ask(client) for client in clients] == [own_port(client) for client in clients]
+    assert counts(one, other) == [4, 4]
+    for client in clients:
+        client.close()
+    assert soon(lambda: one.place.count == other.place.count == 0)
+
+
+def test_a_worker_that_comes_later_gets_its_share_and_no_client_notices(house: House) -> None:
+    one = house.worker()
+    clients = [house.client() for _ in range(8)]
+    ports = [own_port(client) for client in clients]
+    assert [ask(client) for client in clients] == ports
+    other = house.worker()
+    assert soon(lambda: [ask(client) for client in clients] == ports and counts(one, other) == [4, 4])
+    assert [own_port(client) for client in clients] == ports
+    assert (one.place.count, other.place.count) == (4, 4)
+
+
+def test_connections_that_never_asked_are_evened_out_too(house: House) -> None:
+    one = house.worker()
+    clients = [house.client() for _ in range(4)]
+    assert soon(lambda: counts(one) == [4])
+    other = house.worker()
+    assert soon(lambda: counts(one, other) == [2, 2])
+    assert [ask(client) for client in clients] == [own_port(client) for client in clients]
+
+
+def test_a_connection_in_the_middle_of_a_request_stays_where_it_is(house: House) -> None:
+    one = house.worker()
+    client = house.client()
+    assert client.sock is not None
+    client.sock.sendall(b"GET / HTTP/1.1\r\nhost: ")
+    assert soon(lambda: any(guest.headers is not None for guest in guests(one)))
+    other = house.worker()
+    others = [house.client() for _ in range(2)]
+    assert [ask(client) for client in others] == [own_port(client) for client in others]
+    client.sock.sendall(b"here\r\n\r\n")
+    answer = http.client.HTTPResponse(client.sock)
+    answer.begin()
+    assert int(answer.read()) == own_port(client)
+    assert sum(counts(one, other)) == 3
+
+
+def test_a_worker_that_leaves_gives_its_connections_to_the_others_and_no_client_notices(house: House) -> None:
+    leaving, staying = house.worker(), house.worker()
+    clients = [house.client() for _ in range(6)]
+    ports = [ask(client) for client in clients]
+    leaving.leave()
+    leaving.thread.join(PATIENCE_S)
+    assert soon(lambda: counts(staying) == [6])
+    assert [ask(client) for client in clients] == ports
+    assert [own_port(client) for client in clients] == ports
+
+
+def test_a_request_under_way_is_answered_by_the_worker_that_leaves(house: House) -> None:
+    leaving = house.worker()
+    client = house.client()
+    client.request("GET", "/held")
+    assert leaving.arrived.wait(PATIENCE_S)
+    staying = house.worker()
+    leaving.leave()
+    assert soon(lambda: not leaving.place.open)
+    leaving.release.set()
+    assert int(client.getresponse().read()) == own_port(client)
+    leaving.thread.join(PATIENCE_S)
+    assert soon(lambda: counts(staying) == [1])
+    assert ask(client) == own_port(client)
+
+
+def test_the_last_workers_connections_wait_for_the_next(house: House) -> None:
+    leaving = house.worker()
+    client = house.client()
+    port = ask(client)
+    leaving.leave()
+    leaving.thread.join(PATIENCE_S)
+    client.request("GET", "/")
+    house.worker()
+    assert int(client.getresponse().read()) == port
+
+
+def test_when_the_doorman_has_gone_a_worker_that_leaves_closes_its_connections(house: House) -> None:
+    worker = house.worker()
+    client = house.client()
+    ask(client)
+    house.doorman.close()
+    assert ask(client) == own_port(client)
+    worker.leave()
+    worker.thread.join(PATIENCE_S)
+    assert not worker.thread.is_alive()
+    assert client.sock is not None
+    assert client.sock.recv(1) == b""
+
+
+def test_a_connection_given_on_and_then_unused_is_closed_as_after_an_answer(house: House) -> None:
+    leaving, staying = house.worker(), house.worker()
+    staying.server.config.timeout_keep_alive = 0
+    client = house.client()
+    other = house.client()
+    ask(client)
+    leaving.leave()
+    assert client.sock is not None
+    assert client.sock.recv(1) == b""
+    assert ask(other) == own_port(other)
