@@ -24,6 +24,12 @@ from model.scoring_pass import Candidates, ScoringPass
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.int64]
 
+REACH = 4.0
+"""Measured errors within which the first pass cannot tell a candidate from the k-th.
+
+Rounding parts two of them by twice the error at most; twice that, since what was measured is a sample's largest.
+"""
+
 SURE = 30.0
 """A logit from which on probabilities in double precision tie though their logits differ by more than any rounding."""
 
@@ -95,7 +101,7 @@ class FastScorer:
         unclear = [place for place, ask in enumerate(asks) if 2 * ask.k < len(ask.rows) and isfinite(self._error)]
         passed = _by_ask(self._first.logits([asks[place] for place in unclear]), [asks[place] for place in unclear])
         for place, logits in zip(unclear, passed, strict=True):
-            least = min(_kth(logits, asks[place].k) - 2 * self._error, SURE - self.scorer.log_rate)
+            least = min(_kth(logits, asks[place].k) - REACH * self._error, SURE - self.scorer.log_rate)
             close = np.flatnonzero(logits >= least)
             near[place] = close if 2 * len(close) < len(logits) else near[place]
         return near

@@ -103,5 +103,9 @@ class RequestSide:
 
 def _told_apart(values: Mapping[str, Value]) -> object:
     """Equal for equal values only: 1 is neither 1.0 nor true here, as it is to an encoder. Nothing in it can change."""
-    fixed = tuple(tuple(value) if isinstance(value, list) else value for value in values.values())
+    fixed = tuple(_items(value) if isinstance(value, list) else value for value in values.values())
     return tuple(values), fixed, tuple(map(type, values.values()))
+
+
+def _items(values: Sequence[object]) -> object:
+    return tuple(values), tuple(map(type, values))

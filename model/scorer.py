@@ -3,7 +3,6 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -50,7 +49,7 @@ class Scorer:
         net.requires_grad_(False).eval()
         return cls(manifest.version, bundle.schema, bundle.transform, net, math.log(manifest.sampling_rate))
 
-    @cached_property
+    @property
     def app_side(self) -> AppSide:
         """How this net's tables encode their apps."""
         return AppSide(self._encoded, self.net.halved, self.transform.audience)

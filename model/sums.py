@@ -7,10 +7,15 @@ than a block is ever held.
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
+import torch
 from torch import Tensor
 
 ROWS_AT_ONCE = 256
 """Rows of a block: hidden layers of a thousand bf16 values fit a cache of 1 MiB; larger products are not faster."""
+
+ROWS_A_STEP = 8
+"""What the rows of a block are rounded up to. oneDNN makes and keeps a kernel for each number of rows that it meets, at
+milliseconds and half a MiB each, so there are to be few."""
 
 Span = tuple[int, int, int]
 """The place of a request, and the first and the end of some of its rows among those of all."""
@@ -26,26 +31,30 @@ class Sums:
 
     def __init__(self, take: Callable[[Tensor], Tensor], rows: Tensor, *, mine: Tensor, counts: Sequence[int]) -> None:
         self._take, self._rows, self._mine, self._counts = take, rows, mine, counts
-        self._added: tuple[Tensor, ...] = ()
+        self._added: tuple[Callable[[slice], Tensor], ...] = ()
 
-    def __add__(self, other: Tensor) -> "Sums":
+    def __add__(self, other: "Tensor | Added") -> "Sums":
         """The sums with `other` (N, H) added."""
-        more = Sums(self._take, self._rows, mine=self._mine, counts=self._counts)
-        more._added = (*self._added, other)
-        return more
+        return self if isinstance(other, Added) else self.with_rows(lambda rows: other[rows])
 
     __radd__ = __add__
 
-    def __iter__(self) -> Iterator[Tensor]:
-        """Blocks (M, H) of the sums, in order; each may be overwritten."""
+    def with_rows(self, more: Callable[[slice], Tensor]) -> "Sums":
+        """The sums with (M, H) added to each block, told by the M rows that it is of."""
+        sums = Sums(self._take, self._rows, mine=self._mine, counts=self._counts)
+        sums._added = (*self._added, more)
+        return sums
+
+    def __iter__(self) -> Iterator[tuple[Tensor, int]]:
+        """Blocks (M, H) of the sums, in order, each of which may be overwritten, and how many of its rows count."""
         for block in blocks(self._counts):
             start, stop = block[0][1], block[-1][2]
-            sums = self._take(self._rows[start:stop])
+            sums = self._take(stepped(self._rows[start:stop]))
             for place, first, last in block:
                 sums[first - start : last - start].add_(self._mine[place])
-            for other in self._added:
-                sums.add_(other[start:stop])
-            yield sums
+            for more in self._added:
+                sums[: stop - start].add_(more(slice(start, stop)))
+            yield sums, stop - start
 
 
 class Added:
@@ -55,6 +64,12 @@ class Added:
         return other
 
     __radd__ = __add__
+
+
+def stepped(rows: Tensor) -> Tensor:
+    """These rows (M, ...), the last of them repeated until there is a multiple of ROWS_A_STEP."""
+    short = -len(rows) % ROWS_A_STEP
+    return torch.cat([rows, rows[-1:].expand(short, *rows.shape[1:])]) if short and len(rows) else rows
 
 
 def blocks(counts: Sequence[int]) -> Iterator[list[Span]]:

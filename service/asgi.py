@@ -38,7 +38,8 @@ def create(environ: Mapping[str, str] | None = None) -> FastAPI:
     container = build(settings, metrics_folder=Path(folder) if folder else None)
     keys = Keys.load(settings, container.home, announce=lambda _: _say_where(container.home.admin_key_file))
     if threading.current_thread() is threading.main_thread():
-        _before_signal(signal.SIGTERM, container.readiness.drain)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            _before_signal(number, container.readiness.drain)
     return create_app(container, keys)
 
 

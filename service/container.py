@@ -33,7 +33,7 @@ from service.registry import Registry
 from service.restocking import Restocker
 from service.retention import needed
 from service.rollout import Coordinator, Pace, Time
-from service.settings import DAY_S, PREFIX, Settings, variable
+from service.settings import DAY_S, Settings, variable
 from service.stocking import LocalStock, StoreStock
 from service.store.backend import Backend
 from service.store.job_ports import JobStore
@@ -205,8 +205,10 @@ def open_features(settings: Settings) -> FeatureStore:
 def _tables(settings: Settings, registry: Registry, *, coordinator: Coordinator, readiness: Readiness) -> Tables:
     parts = TableParts(
         bundle=registry.folder,
-        needed=lambda: needed(registry) | coordinator.in_use(),
+        needed=lambda: needed(registry),
+        in_use=coordinator.in_use,
         environ=_store_environment(settings),
+        within_s=settings.rollout_deadline_s,
         interrupted=lambda: readiness.draining,
         wait=time.sleep,
     )
@@ -227,12 +229,11 @@ def _shelves(
 
 
 def _store_environment(settings: Settings) -> dict[str, str]:
-    """An environment in which another process finds the same store."""
-    own = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    named = {variable("home"): str(settings.home.absolute())}
+    """An environment in which another process finds the same store, with settings that fit together as these do."""
+    store = {variable("home"): str(settings.home.absolute())}
     if settings.redis_url is not None:
-        named[variable("redis_url")] = settings.redis_url.get_secret_value()
-    return {**own, **named}
+        store[variable("redis_url")] = settings.redis_url.get_secret_value()
+    return {name: value for name, value in os.environ.items() if name != variable("redis_url")} | store
 
 
 def _prepare(folder: Callable[[str], Path], preparation: Preparation, version: str) -> Live:

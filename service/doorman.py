@@ -64,7 +64,10 @@ class Doorman:
         self._ring(place)
 
     def close(self) -> None:
-        """Accept nothing more and end; workers keep what they have and what was handed to them."""
+        """Accept nothing more and end; workers keep what they have and what was handed to them.
+
+        Closed is what waits here for a worker, and what a worker that leaves from now on has not taken.
+        """
         self._ring(None)
         if self._thread.ident is not None:
             self._thread.join()
@@ -108,7 +111,9 @@ class Doorman:
             self._selector.register(place.ended, selectors.EVENT_READ, lambda place=place: self._see_off(place))
 
     def _listen_to(self, place: Place) -> bool:
-        """Do as the worker says; False where it said nothing."""
+        """Do as the worker says; False where it said nothing, or was seen off a moment ago."""
+        if place not in self._places:
+            return False
         words, given = place.hear()
         self._waiting += [(guest, RETURNED) for guest in given]
         if READY in words:

@@ -4,9 +4,9 @@ A table's base may be mapped from files and hold a million apps, so nothing here
 since the base was built.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, lru_cache
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -29,7 +29,8 @@ SMALL = 2_000
 GROWTH = 0.05
 """Share of a base's rows that may be put beside it before a new base is due."""
 
-COUNTRIES_KEPT = 256
+COUNTRIES_KEPT = 4
+"""Countries whose rows an edition keeps: 8 bytes an app each."""
 
 
 @dataclass(frozen=True)
@@ -85,7 +86,13 @@ class Edition:
 
     def sold_in(self, country: str | None) -> Rows:
         """(n,) rows of every app that may be shown there, rising."""
-        return self._sold_in(country if self.markets.knows(country) else None)
+        known = country if self.markets.knows(country) else None
+        rows = self._sold.get(known)
+        if rows is None:
+            if len(self._sold) >= COUNTRIES_KEPT:
+                self._sold.pop(next(iter(tuple(self._sold))), None)
+            rows = self._sold[known] = np.flatnonzero(self.markets.allowed(known)[self.codes])
+        return rows
 
     def compact(self) -> "Edition":
         """The same without the outdated rows beside the base, once there are more of those than of the others."""
@@ -97,8 +104,8 @@ class Edition:
         return Edition(self.table.only(rows), codes, self.markets, self.values.only(rows), [-1] * len(rows))
 
     @cached_property
-    def _sold_in(self) -> Callable[[str | None], Rows]:
-        return lru_cache(COUNTRIES_KEPT)(lambda country: np.flatnonzero(self.markets.allowed(country)[self.codes]))
+    def _sold(self) -> dict[str | None, Rows]:
+        return {}  # refers to no edition, so that one goes with its table as soon as nobody uses it
 
     def _row_before(self, row: int) -> int:
         """The row that an app had in this edition which was put again since."""

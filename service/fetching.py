@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
+from typing import Protocol
 
 import msgspec
 
@@ -33,6 +34,13 @@ class Fetched:
     def answered(self) -> bool:
         """True where the store itself answered, so that no record means no such user."""
         return not self.missing
+
+
+class FetchUsers(Protocol):
+    """How a ranking gets its users."""
+
+    def __call__(self, user_ids: Sequence[str], /, *, at_once: bool = False) -> Sequence[Fetched]:
+        """Each user, in the order asked; at_once: by what is known here, without asking the store."""
 
 
 class Copies:
@@ -82,9 +90,12 @@ class UserFetcher:
         self._copies = Copies(copies)
         self._breaker = breaker
 
-    def many(self, user_ids: Sequence[str]) -> list[Fetched]:
-        """Each user, in the order asked: as the store has them, else as they were fetched last, else nobody."""
-        if turn := self._breaker.enter():
+    def many(self, user_ids: Sequence[str], /, *, at_once: bool = False) -> list[Fetched]:
+        """Each user, in the order asked: as the store has them, else as they were fetched last, else nobody.
+
+        at_once: as if the store were away, without asking it.
+        """
+        if not at_once and (turn := self._breaker.enter()):
             with suppress(StoreUnavailable):
                 return [Fetched(record) for record in self._ask(user_ids, turn)]
         return [self._stand_in(user_id) for user_id in user_ids]

@@ -36,8 +36,16 @@ class Mark:
     format: int = FORMAT
 
     def covers(self, *, origin: str, sequence: int) -> bool:
-        """True where the copy is as new as this, or newer."""
-        return self.origin == origin and self.sequence >= sequence
+        """True where the copy can be read and is as new as this, or newer."""
+        return self.format == FORMAT and self.origin == origin and self.sequence >= sequence
+
+    def replaces(self, *, origin: str, sequence: int) -> bool:
+        """True where the copy is a whole catalogue no older than this state.
+
+        That of another store is no older: whole ones are written once that store has taken the place of a former one.
+        """
+        whole = self.format == FORMAT and not self.since
+        return whole and (self.origin != origin or self.sequence >= sequence)
 
     def goes_on(self, *, origin: str, sequence: int) -> bool:
         """True where the copy goes on from this state."""

@@ -17,7 +17,7 @@ FIRST_GUESS_S = 0.002  # of a chunk, until some were measured
 
 @dataclass
 class Long:
-    """A ranking under way. steps: a None for each chunk, then the answer; chunks: how many it will have."""
+    """A ranking under way. steps: a None for each chunk, then the answer; chunks: how many are left."""
 
     waiting: Waiting
     steps: Iterator[Ranking | None]
@@ -43,8 +43,8 @@ class LongQueue:
             self._running.append(one)
             return
         waited_s = self._clock() - one.waiting.asked.arrived
-        wait_s = waited_s + sum(other.chunks for other in self._queued) * self._pace.expected_s
-        if self._queued and wait_s * HEADROOM > self._shed_after_s:
+        wait_s = waited_s + self._chunks_before() * self._pace.expected_s
+        if wait_s * HEADROOM > self._shed_after_s:
             one.waiting.settle(too_late(wait_s, self._shed_after_s))
         else:
             self._queued.append(one)
@@ -59,11 +59,24 @@ class LongQueue:
                 continue
             outcome = attempt(partial(next, one.steps))
             if outcome is None:
+                one.chunks -= 1
                 self._running.append(one)
             else:
                 one.waiting.settle(outcome)
                 self._promote()
             return
+
+    def _chunks_before(self) -> int:
+        """Chunks that are scored until one that came now would begin: those that run share the turns evenly."""
+        left = sorted(one.chunks for one in self._running if not one.waiting.gone)
+        chunks = 0
+        for following in (*(one.chunks for one in self._queued if not one.waiting.gone), 0):
+            if len(left) == SIDE_BY_SIDE:
+                first, *others = left
+                chunks += first * SIDE_BY_SIDE
+                left = [other - first for other in others]
+            left = sorted([*left, following])
+        return chunks
 
     def _promote(self) -> None:
         """Let the next one begin; one that has waited too long for that is told so."""

@@ -58,6 +58,7 @@ class Preparation:
         precision = self.precision(scorer.version)
         fast = FastScorer(scorer, precision=precision, error=stocked.error, users=self.users)
         live = Live(scorer.version, scorer, stocked.shelf, fast, precision, bundle.statistics.get("popularity", {}))
+        stocked.shelf.base.edition.table.touch(self.pause)
         warm_up(live, bundle.golden, pause=self.pause)
         return live
 

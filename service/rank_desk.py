@@ -4,8 +4,10 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextvars import Context
 from dataclasses import dataclass
 from functools import partial
+from math import inf
 from typing import Protocol
 
 from service.attempts import attempt
@@ -19,13 +21,14 @@ FETCHES = 2
 """Calls to a store elsewhere that are under way at a time: where one hangs, what comes meanwhile goes by another."""
 
 FIRST_GUESS_S = 0.005  # of a turn, until some were measured
+LEAST_LOOK_S = 0.001  # between two looks at whether the store hangs
 
 
 class Ranks(Protocol):
     """What the desk asks of a ranker; nothing of it raises, but `finish_long` as it is stepped through."""
 
-    def fetch(self, user_ids: Sequence[str]) -> Sequence[Fetched]:
-        """Users by id."""
+    def fetch(self, user_ids: Sequence[str], /, *, at_once: bool = False) -> Sequence[Fetched]:
+        """Users by id; at_once: without asking the store."""
 
     def begin(self, asked: Sequence[Asked], fetched: Sequence[Fetched]) -> list[Begun | Exception]:
         """Everything of these rankings up to their scores."""
@@ -53,7 +56,8 @@ class RankDesk:
     """Ranks on the event loop that it is asked on; no other thread is handed anything but, with `elsewhere`, fetching.
 
     clock: monotonic seconds, by which arrivals are told too. elsewhere: threads to wait in for a store that is not on
-    this machine; None fetches on the loop. A long ranking gets a chunk a turn between the others.
+    this machine; None fetches on the loop. Where that store holds all of them, what waits is ranked without it. A long
+    ranking gets a chunk a turn between the others.
     """
 
     def __init__(
@@ -68,6 +72,8 @@ class RankDesk:
         self._under_way = self._fetching = 0
         self._pace = Pace(FIRST_GUESS_S)
         self._turn_is_due = False
+        self._store_hangs, self._hung_until, self._held_since = False, -inf, -inf
+        self._look: asyncio.TimerHandle | None = None
 
     @property
     def would_wait_s(self) -> float:
@@ -105,12 +111,13 @@ class RankDesk:
         """Have a turn after all that the loop has at hand now, so that what came with this is in it."""
         if not self._turn_is_due:
             self._turn_is_due = True
-            loop.call_soon(self._turn, loop)
+            loop.call_soon(self._turn, loop, context=Context())  # a turn is no one request's, nor is what it logs
 
     def _turn(self, loop: asyncio.AbstractEventLoop) -> None:
         """Rank a batch of what waits, and a chunk of what is long."""
         self._turn_is_due = False
-        if self._fetching < FETCHES and (batch := self._next_batch()):
+        self._see_whether_the_store_hangs()
+        if self._may_begin and (batch := self._next_batch()):
             self._pace.turn(self._clock(), another_follows=bool(self._waiting))
             self._fetch(batch, loop)
         if self._long:
@@ -119,12 +126,35 @@ class RankDesk:
 
     def _go_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Have another turn where there is something for it; one that is not full waits for what has come by now."""
-        ready = len(self._waiting) if self._fetching < FETCHES else 0
+        ready = len(self._waiting) if self._may_begin else 0
         if self._long or ready >= self._limits.batch_limit:
             self._come(loop)
         elif ready and not self._turn_is_due:
             self._turn_is_due = True
             loop.call_soon(loop.call_soon, loop.call_soon, self._turn, loop)  # what is read now is here by the third
+        if self._waiting and not self._may_begin and self._look is None:
+            left_s = self._limits.shed_after_s - self._held_s(self._clock())
+            self._look = loop.call_later(max(left_s, LEAST_LOOK_S), self._look_again, loop)
+
+    def _look_again(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._look = None
+        self._come(loop)
+
+    @property
+    def _may_begin(self) -> bool:
+        return self._fetching < FETCHES or self._store_hangs
+
+    def _held_s(self, now: float) -> float:
+        """Seconds that the oldest that waits has done so for the store alone, which holds every fetch."""
+        return now - max(self._waiting[0].asked.arrived, self._held_since)
+
+    def _see_whether_the_store_hangs(self) -> None:
+        """It does from when somebody has waited too long for it until it gives a fetch back."""
+        now = self._clock()
+        if self._waiting and not self._may_begin:
+            self._store_hangs = self._held_s(now) >= self._limits.shed_after_s
+        if self._store_hangs:
+            self._hung_until = now
 
     def _next_batch(self) -> list[Waiting]:
         """Those whose turn it is; who has left is passed over, and who was kept waiting too long is told so."""
@@ -132,7 +162,7 @@ class RankDesk:
         now, limit_s = self._clock(), self._limits.shed_after_s
         while self._waiting and len(batch) < self._limits.batch_limit:
             one = self._waiting.popleft()
-            waited_s = now - one.asked.arrived
+            waited_s = now - max(one.asked.arrived, self._hung_until)  # before that, for the store and for no others
             if one.outpaced and waited_s > limit_s:
                 one.settle(too_late(waited_s, limit_s))
             elif not one.gone:
@@ -140,12 +170,17 @@ class RankDesk:
         return batch
 
     def _fetch(self, batch: Sequence[Waiting], loop: asyncio.AbstractEventLoop) -> None:
-        fetch = partial(attempt, partial(self._ranker.fetch, [one.asked.query.user_id for one in batch]))
-        if self._elsewhere is None:
+        user_ids = [one.asked.query.user_id for one in batch]
+        fetch = partial(attempt, partial(self._ranker.fetch, user_ids, at_once=self._store_hangs))
+        if self._elsewhere is None or self._store_hangs:
             self._rank(batch, fetch())
             return
+        fetching = attempt(partial(loop.run_in_executor, self._elsewhere, fetch))
+        if isinstance(fetching, Exception):
+            self._rank(batch, fetching)
+            return
         self._fetching += 1
-        fetching = loop.run_in_executor(self._elsewhere, fetch)
+        self._held_since = self._clock()
         fetching.add_done_callback(partial(self._fetched, batch, loop))
 
     def _fetched(
@@ -155,6 +190,7 @@ class RankDesk:
         fetching: "asyncio.Future[Sequence[Fetched] | Exception]",
     ) -> None:
         self._fetching -= 1
+        self._store_hangs = False
         self._rank(batch, fetching.result())
         self._go_on(loop)
 

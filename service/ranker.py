@@ -11,7 +11,7 @@ from service.admission import Admission
 from service.attempts import attempt
 from service.catalogue import Selection
 from service.engine import Engine, Live
-from service.fetching import Fetched
+from service.fetching import Fetched, FetchUsers
 from service.impressions import POPULARITY, Scored, impression_of
 from service.ordering import Ranked
 from service.scoring import Items, Sought, found_in_chunks, found_together
@@ -105,9 +105,7 @@ class Ranker:
     fetch: users by id, in the order asked; raises nothing for a store that is away.
     """
 
-    def __init__(
-        self, fetch: Callable[[Sequence[str]], Sequence[Fetched]], engine: Engine, *, parts: RankerParts
-    ) -> None:
+    def __init__(self, fetch: FetchUsers, engine: Engine, *, parts: RankerParts) -> None:
         self.fetch = fetch
         self._engine = engine
         self._parts = parts

@@ -58,6 +58,8 @@ class Reception(Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then say that connections may come."""
+        if self.should_exit:  # told to end before the application was there to hear it
+            return
         (self._door,) = sockets or []
         self._door.setblocking(False)
         self._welcomed: set[asyncio.Task[None]] = set()
@@ -83,6 +85,8 @@ class Reception(Server):
                 words, given, _, _ = socket.recv_fds(self._door, WORDS_AT_ONCE, SOCKETS_AT_ONCE)
             except BlockingIOError:  # that was all
                 return
+            except ConnectionResetError:  # the doorman has gone with words of this worker unheard
+                words = b""
             if not words:
                 asyncio.get_running_loop().remove_reader(self._door)
                 return

@@ -36,11 +36,13 @@ class Restocker:
     def __call__(self, live: Live) -> None:
         """Take in what changed since the shelf was stocked last. Raises StoreUnavailable."""
         shelf = live.shelf
+        if self._replaced is not shelf:
+            self._replaced = None  # its version serves no more
         if base := self._bases.arrived(shelf):
             self._move(shelf, base)
-        if self._replaced is not shelf:
+        if self._replaced is None:
             self._take_news(live)
-        if shelf.outgrown or self._replaced is shelf:
+        if shelf.outgrown or self._replaced is not None:
             self._bases.order(live, self._is_of_now)
         if self._copy and not shelf.outgrown and self._clock() >= self._copy_due:
             self._copy_due = self._clock() + COPY_EVERY_S

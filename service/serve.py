@@ -12,6 +12,7 @@ from pathlib import Path
 from threading import Thread
 from typing import TYPE_CHECKING
 
+from pydantic import SecretStr
 from uvicorn import Config
 
 from model.sealed import sweep
@@ -20,7 +21,7 @@ from service.errors import ServiceError
 from service.home import Home, exclusive
 from service.keys import Keys, check_bind
 from service.reception import Guest
-from service.settings import Settings
+from service.settings import Settings, variable
 from service.supervisor import Supervisor
 from service.telemetry import METRICS_FOLDER, log_to_stdout
 
@@ -110,8 +111,16 @@ def metrics_folder(settings: Settings, home: Home) -> Iterator[Path]:
 
 
 def worker_environment(settings: Settings, metrics: Path) -> Mapping[str, str]:
-    """What workers must find in place before they import anything: thread counts and the folder of shared metrics."""
-    return {METRICS_FOLDER: str(metrics), **dict.fromkeys(THREADS, str(settings.torch_threads))}
+    """What workers must find in place before they import anything: thread counts and the folder of shared metrics.
+
+    And the settings, so that a worker that is started again has those of the server, whatever the file says by then.
+    """
+    given = {variable(name): _text(value) for name, value in settings.model_dump(exclude_none=True).items()}
+    return {METRICS_FOLDER: str(metrics), **dict.fromkeys(THREADS, str(settings.torch_threads)), **given}
+
+
+def _text(value: object) -> str:
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
 
 
 def job_worker(settings: Settings, environ: Mapping[str, str]) -> Companion | None:
@@ -155,7 +164,8 @@ def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callab
         timeout_graceful_shutdown=DRAIN_S,
         timeout_worker_healthcheck=HUNG_AFTER_S,  # loading a large version must not look like a hang
     )
-    supervisor = Supervisor(config, listener, when_ready=when_ready)
+    start_s = settings.rollout_deadline_s  # the first worker may have a table of the catalogue to build
+    supervisor = Supervisor(config, listener, start_s=start_s, when_ready=when_ready)
     supervisor.run()
     if supervisor.failed:
         raise WorkersFailed

@@ -112,6 +112,15 @@ class Settings(BaseSettings):
             raise ValueError(f"lease_timeout_s {self.lease_timeout_s} is under four times poll_s {self.poll_s}")
         return self
 
+    @model_validator(mode="after")
+    def _redis_is_not_waited_for_longer_than_a_turn(self) -> Self:
+        if self.redis_url is not None and self.redis_timeout_s > self.shed_after_s:
+            raise ValueError(
+                f"redis_timeout_s {self.redis_timeout_s} is over shed_after_s {self.shed_after_s}, "
+                "so rankings would be refused while Redis is waited for"
+            )
+        return self
+
     @classmethod
     def settings_customise_sources(  # type: ignore[override]  # the sources that `others` are go unused
         cls,

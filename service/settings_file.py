@@ -2,6 +2,7 @@
 
 import json
 import os
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 from service.errors import HomeUnusable, SettingsRefused
 
 NAME = "settings.json"
+PRIVATE = 0o600
 
 
 def read_settings(home: Path) -> dict[str, Any]:
@@ -32,13 +34,17 @@ def read_settings(home: Path) -> dict[str, Any]:
 def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
     """Set these in the home's file, whole or not at all, and leave what else it sets; the file that was written.
 
+    Who may read it stays as it was; a new one is this user's alone, since keys may be put there.
+
     Raises SettingsRefused where the file that is there cannot be read, HomeUnusable.
     """
     file, partial = home / NAME, home / f"{NAME}.{os.getpid()}.partial"
     text = json.dumps(read_settings(home) | dict(values), indent=2) + "\n"
     try:
         home.mkdir(parents=True, exist_ok=True)
+        partial.touch(PRIVATE)
         partial.write_text(text, encoding="utf-8")
+        partial.chmod(stat.S_IMODE(file.stat().st_mode) if file.exists() else PRIVATE)
         partial.replace(file)
     except OSError as error:
         raise HomeUnusable(home, f"{NAME}: {error.strerror}") from error

@@ -102,7 +102,7 @@ class LocalStock:
         Raises StoreUnavailable where there is neither.
         """
         stored, mark = self.tables.newest(scorer), self.copy.mark
-        if stored is None or (mark and not mark.since and mark.sequence >= stored.base.sequence):
+        if stored is None or (mark and mark.replaces(origin=stored.base.origin, sequence=stored.base.sequence)):
             shelf = Shelf(scorer.table(()), scorer.schema, pause=self.pause)
             shelf.refresh(self.copy.changes(since=0))
             return Stocked(shelf, measured_error(Maker(scorer, golden, self.pause), ()))

@@ -3,9 +3,11 @@
 import logging
 import os
 import resource
+import signal
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from threading import Event
 
 from uvicorn import Config, Server
 from uvicorn.supervisors.multiprocess import Multiprocess, Process
@@ -14,10 +16,22 @@ from service.doorman import Doorman
 from service.place import Place
 from service.reception import Reception
 
-START_S = 120
 OWN_FILES = 128
+ENDINGS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 log = logging.getLogger(__name__)
+
+
+class Ending(Event):
+    """Set where this server is to end, from the moment that a signal says so, though it is handled only later."""
+
+    def __init__(self, signals: Sequence[int]) -> None:
+        super().__init__()
+        self._signals = signals
+
+    def is_set(self) -> bool:
+        """True where it was set, or a signal that will set it waits."""
+        return super().is_set() or not ENDINGS.isdisjoint(self._signals)
 
 
 class Worker(Process):
@@ -36,11 +50,15 @@ class Supervisor(Multiprocess):
 
     It says when its first workers serve, and gives up where one of those cannot. A later worker that cannot start, as
     when the disk is full, is started again and again while the others serve. SIGHUP replaces the workers one by one,
-    SIGTTIN adds one, SIGTTOU takes one away.
+    SIGTTIN adds one, SIGTTOU takes one away. start_s: how long a worker that lives may take until it serves.
     """
 
-    def __init__(self, config: Config, listener: socket.socket, *, when_ready: Callable[[], None]) -> None:
+    def __init__(
+        self, config: Config, listener: socket.socket, *, start_s: float, when_ready: Callable[[], None]
+    ) -> None:
         super().__init__(config, [])
+        self.should_exit = Ending(self.signal_queue)
+        self._start_s = start_s
         self._when_ready = when_ready
         self._doorman = Doorman(listener, room=most_connections(), clock=time.monotonic)
         self.failed = False
@@ -49,9 +67,9 @@ class Supervisor(Multiprocess):
         """Start the workers and wait until they serve, or one of them cannot."""
         self._doorman.start()
         self.processes += [self._started() for _ in range(self.processes_num)]
-        if all(process.wait_until_ready(START_S, self.should_exit) for process in self.processes):
+        if all(process.wait_until_ready(self._start_s, self.should_exit) for process in self.processes):
             self._when_ready()
-        elif not self.signal_queue:
+        elif not self.should_exit.is_set():
             self.failed = True
             self.should_exit.set()
 
@@ -74,10 +92,11 @@ class Supervisor(Multiprocess):
         """Replace the workers one by one, each when its successor serves; where one cannot, the others stay."""
         for place, old in enumerate(self.processes):
             new = self._started()
-            if not new.wait_until_ready(START_S, self.should_exit):
+            if not new.wait_until_ready(self._start_s, self.should_exit):
                 new.kill()
                 new.join()
-                log.error("worker %s did not serve in time; %s and those after it stay", new.pid, old.pid)
+                if not self.should_exit.is_set():
+                    log.error("worker %s did not serve in time; %s and those after it stay", new.pid, old.pid)
                 return
             self.processes[place] = new
             old.terminate()

@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -15,8 +15,12 @@ from service.container import open_features
 from service.settings import Settings
 from service.table_files import Maker, store_table
 
-PAUSE_S = 0.004
-"""After every few apps; without it, requests beside the build wait twice as long at their slowest."""
+REST = 2.0
+"""Rests after every few apps, in the processor time that those took.
+
+An idle process still slows whoever shares its core's units or caches; without rests, the slowest requests beside a
+build wait several times as long.
+"""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -24,7 +28,7 @@ def main(arguments: Sequence[str]) -> int:
     parser = ArgumentParser(prog="python -m service.table_builder", description=__doc__)
     parser.add_argument("--bundle", type=Path, required=True, help="folder of the version's bundle")
     parser.add_argument("--tables", type=Path, required=True, help="folder that the table's own is made in")
-    parser.add_argument("--pause", type=float, default=PAUSE_S, help="seconds after every few apps")
+    parser.add_argument("--rest", type=float, default=REST, help="rests, in the processor time of the work before each")
     parser.add_argument("--eager", action="store_true", help="take the processor as any other process does")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
@@ -32,9 +36,24 @@ def main(arguments: Sequence[str]) -> int:
         step_back()
     features = open_features(Settings.from_env(os.environ).patient())
     bundle = load(options.bundle)
-    maker = Maker(Scorer.of(bundle), bundle.golden, lambda: time.sleep(options.pause))
+    maker = Maker(Scorer.of(bundle), bundle.golden, Rests(options.rest, clock=time.process_time, wait=time.sleep))
     store_table(options.tables, maker, features.app_pages())
     return 0
+
+
+class Rests:
+    """Waits `share` times the processor time that was used since it waited last. clock: that time, in seconds."""
+
+    def __init__(self, share: float, *, clock: Callable[[], float], wait: Callable[[float], None]) -> None:
+        self._share = share
+        self._clock = clock
+        self._wait = wait
+        self._since = clock()
+
+    def __call__(self) -> None:
+        """Rest."""
+        self._wait(self._share * (self._clock() - self._since))
+        self._since = self._clock()
 
 
 def step_back() -> None:

@@ -14,13 +14,14 @@ from zlib import crc32
 from model.array_folder import ArraysUnusable
 from model.scorer import Scorer
 from service.apart import Apart, Interrupted, last_words
-from service.errors import StoreUnavailable, TableUnbuilt
+from service.errors import ServiceError, TableUnbuilt
 from service.table_files import StoredTable, open_stored, version_of
 
-BUILD_WITHIN_S = 3_600.0
 LOOK_EVERY_S = 0.05
 LOCKS = 8
 """Builds of two versions may go on at once; those of one version, and now and then of two, take turns."""
+
+EAGER = ("--eager", "--rest", "0")
 
 log = logging.getLogger(__name__)
 
@@ -29,17 +30,18 @@ log = logging.getLogger(__name__)
 class TableParts:
     """What tables are built with.
 
-    bundle: finds a version's folder; needed: the versions whose tables stay; environ: in which the builder finds the
-    store; interrupted: true from the moment that this process is to end; wait: passes so many seconds; options: more
-    arguments of the builder.
+    bundle: finds a version's folder; needed: the versions whose tables stay even where no process uses them; in_use:
+    those that some process serves or prepares; environ: in which the builder finds the store; within_s: how long a
+    build may take; interrupted: true from the moment that this process is to end; wait: passes so many seconds.
     """
 
     bundle: Callable[[str], Path]
     needed: Callable[[], AbstractSet[str]]
+    in_use: Callable[[], AbstractSet[str]]
     environ: Mapping[str, str]
+    within_s: float
     interrupted: Callable[[], bool]
     wait: Callable[[float], None]
-    options: tuple[str, ...] = ()
 
 
 class Tables:
@@ -61,12 +63,13 @@ class Tables:
     def build(self, scorer: Scorer, suits: Callable[[StoredTable], bool]) -> StoredTable:
         """A table of the version that suits, built unless another process did so while this one waited for its turn.
 
-        Raises TableUnbuilt.
+        Raises TableUnbuilt, StoreUnavailable.
         """
         try:
             with self._turn(scorer.version) as lock:
                 table = self.newest(scorer)
                 if table is None or not suits(table):
+                    self._clear(scorer.version)
                     self._run_builder(scorer.version, lock)
                     table = self.newest(scorer)
         except Interrupted as error:
@@ -85,8 +88,8 @@ class Tables:
         process. Who has mapped a removed table goes on with it.
         """
         try:
-            needed = self._parts.needed() | {serving}
-        except StoreUnavailable as error:
+            needed = self._parts.needed() | self._parts.in_use() | {serving}
+        except ServiceError as error:
             log.warning("old app tables stay until the next time: %s", error)
             return []
         kept = {folder for version in needed for folder in self._of(version)[:1]}
@@ -103,16 +106,24 @@ class Tables:
                 folders.append((folder.stat().st_mtime_ns, folder))
         return [folder for _, folder in sorted(folders, reverse=True)]
 
+    def _clear(self, version: str) -> None:
+        """Remove what killed builders left of a version; who holds its lock knows that none is at work."""
+        for folder in self._folder.glob(f".{version}-*.partial"):
+            shutil.rmtree(folder, ignore_errors=True)
+
     def _run_builder(self, version: str, lock: int) -> None:
-        """Let a process of its own build the table; it holds the lock too, so that it is held until both have ended."""
+        """Let a process of its own build the table; it holds the lock too, so that it is held until both have ended.
+
+        Where nobody serves yet, as at a first start, it need not step back.
+        """
         parts = self._parts
-        apart = Apart(BUILD_WITHIN_S, parts.interrupted, parts.environ, shared=(lock,))
+        apart = Apart(parts.within_s, parts.interrupted, parts.environ, shared=(lock,))
         log.info("the app table of version %s is built", version)
         folders = ["--bundle", str(parts.bundle(version).absolute()), "--tables", str(self._folder.absolute())]
         try:
-            ended = apart.run("service.table_builder", [*folders, *parts.options])
+            ended = apart.run("service.table_builder", [*folders, *(() if parts.in_use() else EAGER)])
         except subprocess.TimeoutExpired as error:
-            raise TableUnbuilt(version, f"no end within {BUILD_WITHIN_S:g} s") from error
+            raise TableUnbuilt(version, f"no end within {parts.within_s:g} s") from error
         if ended.returncode:
             raise TableUnbuilt(version, f"its process ended with {ended.returncode}: {last_words(ended)}")
 

@@ -19,10 +19,11 @@ class Bounds:
 
 
 class TooManyCandidates(ValueError):
-    """A request names more candidates than are allowed."""
+    """A request names more apps in one of its members than are allowed as candidates."""
 
-    def __init__(self, count: int, *, limit: int) -> None:
-        super().__init__(f"{count} candidates where at most {limit} are allowed; leave them out to rank the catalogue")
+    def __init__(self, count: int, *, limit: int, member: str) -> None:
+        advice = "leave them out to rank the catalogue" if member == "candidates" else "send fewer"
+        super().__init__(f"{count} {member} where at most {limit} are allowed; {advice}")
 
 
 class BodyLimit:

@@ -95,7 +95,7 @@ class NoticeMessage(Message):
 
 
 class RankAnswer(Message):
-    """The answer of `POST /rank`; took_ms is the ranking itself, without reading and writing HTTP."""
+    """The answer of `POST /rank`; took_ms counts from the request's arrival, its wait for its turn included."""
 
     request_id: str
     version: str

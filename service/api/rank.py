@@ -42,16 +42,18 @@ def rank_routes(desk: Desk, bounds: Bounds, *, stopwatch: Callable[[], float]) -
 
 def query_of(body: RankRequest | RankBody, bounds: Bounds) -> RankQuery:
     """The query that a body asks. Raises TooManyCandidates and Refused where it asks for more than is allowed."""
-    for asked in (body.candidates or (), body.exclude):
-        if len(asked) > bounds.max_candidates:
-            raise TooManyCandidates(len(asked), limit=bounds.max_candidates)
+    installed, uses = body.user.installed or (), body.user.uses or {}
+    named = {"candidates": body.candidates or (), "exclude": body.exclude, "installed": installed, "uses": uses}
+    for member, apps in named.items():
+        if len(apps) > bounds.max_candidates:
+            raise TooManyCandidates(len(apps), limit=bounds.max_candidates, member=member)
     if body.k > bounds.max_k:
         raise Refused(Refusal("/k", f"{body.k} where at most {bounds.max_k} are allowed"))
     told = body.user.installed is not None or body.user.uses is not None
     return RankQuery(
         body.user.id,
         body.user.features,
-        history_of(body.user.installed or (), body.user.uses or {}) if told else None,
+        history_of(installed, uses) if told else None,
         body.context,
         body.candidates,
         frozenset(body.exclude),

@@ -157,7 +157,7 @@ def test_a_server_does_its_retrains_cancels_one_and_goes_on_with_one_after_it_wa
 
 def test_a_redis_that_is_killed_and_started_again_mid_job_costs_no_job(tmp_path: Path) -> None:
     with redis_server(tmp_path / "redis") as server:
-        container = build(quick(tmp_path / "home", redis_url=server.url, redis_timeout_s=10.0))
+        container = build(quick(tmp_path / "home", redis_url=server.url, redis_timeout_s=10.0, shed_after_s=10.0))
         keep(dataset(), container.home, container.features)
         config = TrainConfig(params={"hidden": [8]}, epochs=2, batch_size=256)
         first = train_version(container, config, token="aaaaaa", progress=lambda _: None)

@@ -35,7 +35,12 @@ class Site:
     redis_url: str
 
     def container(self, name: str) -> Container:
-        shared = {"redis_url": self.redis_url, "redis_timeout_s": 5.0, "bundles_url": "s3://bucket/appshelf"}
+        shared = {
+            "redis_url": self.redis_url,
+            "redis_timeout_s": 5.0,
+            "shed_after_s": 5.0,
+            "bundles_url": "s3://bucket/appshelf",
+        }
         own = settings(self.folder / name).model_dump(exclude_unset=True)
         return build(Settings.model_validate(own | shared))
 

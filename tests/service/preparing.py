@@ -18,8 +18,7 @@ def nothing() -> None:
 def table_parts(container: Container) -> TableParts:
     """The parts with which the container's home is served, and nobody in the way."""
     environ = {**os.environ, variable("home"): str(container.home.root)}
-    eager = ("--eager", "--pause", "0")
-    return TableParts(container.registry.folder, frozenset, environ, lambda: False, time.sleep, eager)
+    return TableParts(container.registry.folder, frozenset, frozenset, environ, 600.0, lambda: False, time.sleep)
 
 
 def tables_of(container: Container, parts: TableParts | None = None) -> Tables:

@@ -67,7 +67,7 @@ class Rankings:
         ranker.rank(RankQuery(user_id, k=k, context=context or {}, **query), request_id=request_id)  # type: ignore[arg-type]  # a test's own
         return self.shown[request_id]
 
-    def _fetch(self, user_ids: Sequence[str]) -> list[Fetched]:
+    def _fetch(self, user_ids: Sequence[str], /, *, at_once: bool = False) -> list[Fetched]:
         return [Fetched(record) for record in self.backend.features.get_users(user_ids)]
 
     def install(self, impression: Impression, app_id: str, *, after_s: float = 60.0) -> None:

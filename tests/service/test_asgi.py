@@ -12,15 +12,18 @@ from service.errors import SettingsRefused
 from tests.service.store_front import ADMIN_KEY
 from tests.service.wire import ADMIN, Client, problem
 
+ENDINGS = (signal.SIGTERM, signal.SIGINT)
+
 
 @pytest.fixture(autouse=True)
 def process_as_before() -> Iterator[None]:
-    root, handler = logging.getLogger(), signal.getsignal(signal.SIGTERM)
+    root, hooked = logging.getLogger(), {number: signal.getsignal(number) for number in ENDINGS}
     handlers, level = root.handlers[:], root.level
     yield
     root.handlers[:] = handlers
     root.setLevel(level)
-    signal.signal(signal.SIGTERM, handler)
+    for number, handler in hooked.items():
+        signal.signal(number, handler)
 
 
 def environment(home: Path) -> dict[str, str]:
@@ -46,11 +49,12 @@ def test_a_made_admin_key_is_never_logged(tmp_path: Path, capsys: pytest.Capture
     assert key not in logged
 
 
-def test_on_sigterm_it_is_not_ready_and_the_servers_own_end_follows(home: Path) -> None:
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_told_to_end_it_is_not_ready_and_the_servers_own_end_follows(home: Path, ending: signal.Signals) -> None:
     ended: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: ended.append(number))
+    signal.signal(ending, lambda number, _: ended.append(number))
     with Client(create(environment(home))) as client:
         assert client.get("/readyz").status_code == 200
-        signal.raise_signal(signal.SIGTERM)
+        signal.raise_signal(ending)
         problem(client.get("/readyz"), 503)
-    assert ended == [signal.SIGTERM]
+    assert ended == [ending]

@@ -1,5 +1,9 @@
 """The shelf: which rows may be shown to whom, before and after the catalogue changed."""
 
+import gc
+from collections.abc import Iterator
+from weakref import ref
+
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -10,7 +14,7 @@ from model.query import App, Query
 from model.scorer import Scorer
 from service.catalogue import Shelf
 from service.container import Container
-from service.edition import SPARE_ROWS
+from service.edition import COUNTRIES_KEPT, SPARE_ROWS
 from service.store.ports import AppChanges, AppRecord
 from tests.service.store_front import LIVE
 
@@ -84,6 +88,32 @@ def test_a_change_of_countries_or_availability_replaces_the_former(shelf: Shelf)
     shelf.refresh(AppChanges(2, (AppRecord("gone"), AppRecord("iberian", countries=("JP",))), ()))
     assert set(shown(shelf, "PT")) == {"everywhere", "gone"}
     assert set(shown(shelf, "JP")) == {"everywhere", "gone", "iberian", "japanese"}
+
+
+def test_of_many_countries_the_rows_of_a_few_are_kept(shelf: Shelf) -> None:
+    countries = [f"C{number}" for number in range(3 * COUNTRIES_KEPT)]
+    shelf.refresh(AppChanges(2, tuple(AppRecord(f"in {one}", countries=(one,)) for one in countries), ()))
+    edition = shelf.select(None, country=None).edition
+    first = edition.sold_in("C0")
+    assert edition.sold_in("C0") is first
+    assert [shown(shelf, one) for one in countries] == [["everywhere", f"in {one}"] for one in countries]
+    assert edition.sold_in("C0") is not first
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is in a cycle stays."""
+    gc.disable()
+    yield
+    gc.enable()
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_former_edition_is_let_go_of_as_soon_as_nobody_uses_it(shelf: Shelf) -> None:
+    former = ref(shelf.select(None, country="PT").edition)
+    assert former()
+    shelf.refresh(AppChanges(2, (AppRecord("new"),), ()))
+    assert former() is None
 
 
 def row_of(shelf: Shelf, app_id: str) -> int:

@@ -1,6 +1,7 @@
 """Connections handed to workers over real sockets; the workers are played by the tests."""
 
 import os
+import selectors
 import socket
 import time
 from collections.abc import Callable, Iterator
@@ -195,6 +196,27 @@ def test_what_a_worker_had_not_taken_when_it_died_goes_to_another(entrance: Entr
     assert {one.getpeername() for one in other.taken} == {one.getsockname() for one in clients}
 
 
+def test_a_worker_whose_end_is_seen_before_its_last_words_is_seen_off_and_others_are_handed_theirs(
+    entrance: Entrance, stack: ExitStack, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    selector = entrance.doorman._selector
+    select = selector.select
+
+    def ends_first(timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        return sorted(select(timeout), key=lambda event: not isinstance(event[0].fileobj, int))
+
+    monkeypatch.setattr(selector, "select", ends_first)
+    dead = Played()
+    stack.callback(dead.tidy)
+    dead.say(READY)
+    dead.die()
+    entrance.doorman.seat(dead.place)
+    other = entrance.worker()
+    entrance.client()
+    assert taken(other)([1])
+    assert entrance.doorman.alive
+
+
 def test_with_no_worker_left_connections_wait_for_the_next(entrance: Entrance) -> None:
     dying = entrance.worker()
     entrance.client()
@@ -225,7 +247,7 @@ def test_a_connection_given_back_goes_to_another_as_one_that_was_in_use(entrance
     assert taken(other)([1])
     assert other.words == RETURNED
     assert other.taken[0].getpeername() == client.getsockname()
-    assert other.place.count == 1
+    assert soon(lambda: other.place.count == 1)
 
 
 def test_a_stuck_worker_loses_what_it_has_not_taken_and_gets_nothing_until_it_takes(entrance: Entrance) -> None:

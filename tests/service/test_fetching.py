@@ -79,6 +79,17 @@ def test_while_the_store_is_away_its_last_word_stands_in(fetch: Fetch, store: St
     assert not fetched.answered
 
 
+def test_at_once_the_last_word_stands_in_and_the_store_is_not_asked(store: Store, clock: Clock) -> None:
+    features: Any = store
+    fetcher = UserFetcher(features, copies=10, breaker=Breaker(clock))
+    fetcher.many(["ana"])
+    assert fetcher.many(["ana", "bob"], at_once=True) == [
+        Fetched(ANA, (FEATURE_STORE,)),
+        Fetched(None, (FEATURE_STORE, LOCAL_COPY)),
+    ]
+    assert store.asked == 1
+
+
 def test_of_a_user_who_was_never_fetched_nothing_is_known(fetch: Fetch, store: Store) -> None:
     store.fail()
     assert fetch("ana") == Fetched(None, (FEATURE_STORE, LOCAL_COPY))

@@ -60,6 +60,16 @@ def test_a_copy_tells_how_new_it_is(copy: CatalogueCopy) -> None:
     assert mark.covers(origin="a store", sequence=7)
     assert not mark.covers(origin="a store", sequence=8)
     assert not mark.covers(origin="another", sequence=1)
+    assert not Mark("a store", 7, apps=2, format=1).covers(origin="a store", sequence=7)
+
+
+def test_a_whole_copy_replaces_an_older_state_and_one_of_another_store() -> None:
+    mark = Mark("a store", 7, apps=2)
+    assert mark.replaces(origin="a store", sequence=7)
+    assert mark.replaces(origin="another", sequence=8)
+    assert not mark.replaces(origin="a store", sequence=8)
+    assert not Mark("a store", 7, apps=2, since=3).replaces(origin="a store", sequence=3)
+    assert not Mark("a store", 7, apps=2, format=1).replaces(origin="a store", sequence=3)
 
 
 @pytest.mark.parametrize(

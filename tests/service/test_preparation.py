@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from model.app_table import AppTable
 from model.bundle import Bundle, load, save
 from model.manifest import BundleError
 from service.container import Container
@@ -33,6 +34,15 @@ def test_a_prepared_version_has_the_catalogue_of_the_store_on_its_shelf(containe
     assert live.version == LIVE
     assert len(live.shelf) == len(APPS) + 1
     assert live.shelf.sequence == container.features.apps_since(0).sequence
+
+
+def test_the_files_of_a_table_are_read_before_the_first_request_waits_for_them(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touched: list[AppTable] = []
+    monkeypatch.setattr(AppTable, "touch", lambda table, pause: touched.append(table))
+    live = container.prepare(LIVE)
+    assert touched == [live.shelf.base.edition.table]
 
 
 def test_a_version_that_misses_its_golden_scores_is_refused(container: Container) -> None:

@@ -14,6 +14,7 @@ from service.errors import NoLiveVersion, Overloaded
 from service.fetching import Fetched
 from service.rank_desk import FETCHES, DeskLimits, RankDesk
 from service.ranker import Asked, Begun, Ranking, RankQuery
+from service.telemetry import REQUEST_ID
 from tests.service.clock import Clock
 
 LIMITS = DeskLimits(max_under_way=100, batch_limit=4, shed_after_s=0.1)
@@ -50,8 +51,8 @@ class Script:
     turn_s: float = 0.0
     told: list[str] = field(default_factory=list)
 
-    def fetch(self, user_ids: Sequence[str]) -> list[Fetched]:
-        self.told.append(f"fetch {' '.join(user_ids)}")
+    def fetch(self, user_ids: Sequence[str], /, *, at_once: bool = False) -> list[Fetched]:
+        self.told.append(f"{'stand in for' if at_once else 'fetch'} {' '.join(user_ids)}")
         if self.fetching:
             raise self.fetching
         return [Fetched(None) for _ in user_ids]
@@ -125,9 +126,13 @@ class Desk:
 
 
 @pytest.fixture
-def loop() -> Iterator[asyncio.AbstractEventLoop]:
+def loop(clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Iterator[asyncio.AbstractEventLoop]:
     loop = asyncio.new_event_loop()
+    monkeypatch.setattr(loop, "time", clock)
     yield loop
+    for task in asyncio.all_tasks(loop):
+        task.cancel()
+    loop.run_until_complete(asyncio.sleep(0))
     loop.close()
 
 
@@ -260,13 +265,37 @@ def test_long_rankings_past_those_side_by_side_begin_in_order_and_are_refused_on
     desk: Desk,
 ) -> None:
     desk.script.turn_s = 0.001
-    desk.script.chunks = {f"l{number}": 20 for number in range(16)}
+    desk.script.chunks = {f"l{number}": 8 for number in range(16)}
     tasks = [task for number in range(16) for task in desk.ask(f"l{number}")]
     desk.end()
     kept = [task.result().version for task in tasks if not task.exception()]
     assert kept[:5] == [f"l{number}" for number in range(5)]
     assert len(kept) + len(refused(tasks)) == 16
     assert refused(tasks)
+
+
+def test_a_long_ranking_that_would_wait_too_long_for_those_that_run_is_refused_before_any_of_them_ends(
+    desk: Desk,
+) -> None:
+    desk.script.turn_s = 0.001
+    desk.script.chunks = {f"l{number}": 50 for number in range(5)}
+    *running, late = desk.ask(*desk.script.chunks)
+    desk.turn(6)
+    assert len(refused([late])) == 1
+    assert not any(task.done() for task in running)
+    desk.end()
+    assert names(running) == ["l0", "l1", "l2", "l3"]
+
+
+def test_a_long_ranking_waits_for_one_that_is_nearly_done_and_then_begins(desk: Desk) -> None:
+    desk.script.turn_s = 0.001
+    desk.script.chunks = {"short": 30, **{f"l{number}": 50 for number in range(3)}, "late": 50}
+    running = desk.ask("short", "l0", "l1", "l2")
+    while sum(line.endswith("of short") for line in desk.script.told) < 25:
+        desk.turn()
+    late = desk.ask("late")
+    desk.end()
+    assert names([*running, *late]) == ["short", "l0", "l1", "l2", "late"]
 
 
 def test_past_the_bound_on_those_under_way_requests_are_refused_at_once_and_then_there_is_room_again(
@@ -437,3 +466,112 @@ def test_who_leaves_while_their_user_is_fetched_is_told_nothing_and_harms_nobody
     desk.end()
     assert desk.scored() == ["b"]
     assert names(tasks[1:]) == ["b"]
+
+
+def held(desk: Desk, *hanging: str) -> "list[asyncio.Task[Ranking]]":
+    """Requests whose fetches never end, one for each that may be under way."""
+    tasks = []
+    for name in hanging:
+        tasks += desk.ask(name)
+        desk.turn(5)
+    return tasks
+
+
+def test_while_every_fetch_hangs_what_waited_too_long_and_what_comes_then_is_ranked_without_the_store(
+    make: Callable[..., Desk],
+) -> None:
+    later = Later()
+    desk = make(elsewhere=later)
+    hanging = held(desk, "a", "b")
+    waiting = desk.ask(*"cdefgh")
+    desk.turn(5)
+    desk.clock.advance(0.09)
+    desk.end()
+    assert not any(task.done() for task in waiting)
+    desk.clock.advance(0.011)
+    desk.end()
+    assert desk.script.told == ["stand in for c d e f", "score c d e f", "stand in for g h", "score g h"]
+    fresh = desk.ask("i")
+    desk.end()
+    assert names([*waiting, *fresh]) == list("cdefghi")
+    assert len(later.given) == FETCHES
+    assert not any(task.done() for task in hanging)
+
+
+def test_once_a_fetch_has_returned_the_store_is_asked_again(make: Callable[..., Desk]) -> None:
+    later = Later()
+    desk = make(elsewhere=later)
+    held(desk, "a", "b")
+    desk.ask("c")
+    desk.turn(5)
+    desk.clock.advance(0.2)
+    desk.end()
+    later.given[0]()
+    desk.turn(5)
+    desk.ask("d")
+    desk.turn(5)
+    later.given[2]()
+    desk.end()
+    assert desk.script.told == ["stand in for c", "score c", "fetch a", "score a", "fetch d", "score d"]
+
+
+def test_what_waited_for_a_store_that_hung_is_not_refused_when_a_fetch_returns(make: Callable[..., Desk]) -> None:
+    later = Later()
+    desk = make(elsewhere=later)
+    held(desk, "a", "b")
+    waiting = desk.ask(*"cdefghijkl")
+    desk.turn(5)
+    desk.clock.advance(0.2)
+    while "score c d e f" not in desk.script.told:
+        desk.turn()
+    later.given[0]()
+    for _ in range(300):
+        desk.turn()
+        for fetch in later.given[2:]:
+            fetch()
+        del later.given[2:]
+    assert names(waiting) == list("cdefghijkl")
+
+
+def test_a_store_that_answers_is_asked_for_one_who_waited_long_for_others(make: Callable[..., Desk]) -> None:
+    later = Later()
+    desk = make(elsewhere=later)
+    desk.ask("a")
+    desk.turn()
+    desk.clock.advance(60.0)
+    desk.turn(5)
+    held(desk, "b")
+    desk.ask("c")
+    desk.turn(5)
+    assert desk.script.told == []
+    assert len(later.given) == FETCHES
+
+
+class Closed(Executor):
+    """Takes nothing on."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: object, **kwargs: object) -> "Future[Any]":
+        raise RuntimeError("cannot schedule new futures after shutdown")
+
+
+def test_where_no_thread_takes_a_fetch_on_those_it_was_for_are_told_so(make: Callable[..., Desk]) -> None:
+    desk = make(elsewhere=Closed())
+    tasks = [task for name in "abc" for task in held(desk, name)]
+    desk.end()
+    assert [type(task.exception()) for task in tasks] == [RuntimeError] * 3
+
+
+def test_a_turn_works_in_the_name_of_no_one_request(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[str | None] = []
+    finish = desk.script.finish
+
+    def note(begun: Sequence[Begun]) -> list[Ranking | Exception]:
+        seen.append(REQUEST_ID.get())
+        return finish(begun)
+
+    monkeypatch.setattr(desk.script, "finish", note)
+    token = REQUEST_ID.set("a stale one")
+    desk.ask(*"abcdef")
+    REQUEST_ID.reset(token)
+    desk.end()
+    assert seen == [None, None]

@@ -48,7 +48,11 @@ class Parts:
         """A ranker to which everybody is what was fetched, else who the store says."""
         parts = RankerParts(self.meter, self.clock, self.now, budget_s=0.5, record=self.kept.append)
         stored = UserFetcher(container.features, copies=1, breaker=Breaker(lambda: 0.0)).many
-        return Ranker((lambda ids: [fetched] * len(ids)) if fetched else stored, container.engine, parts=parts)
+        return Ranker(
+            (lambda ids, /, *, at_once=False: [fetched] * len(ids)) if fetched else stored,
+            container.engine,
+            parts=parts,
+        )
 
 
 def required(name: str) -> FeatureSchema:

@@ -163,7 +163,7 @@ def only_for(_: str) -> Callable[..., None]:
 def test_users_of_a_batch_are_fetched_in_one_call_and_a_failure_of_that_is_everybodys(container: Container) -> None:
     calls: list[list[str]] = []
 
-    def fetch(user_ids: Sequence[str]) -> list[Fetched]:
+    def fetch(user_ids: Sequence[str], /, *, at_once: bool = False) -> list[Fetched]:
         calls.append(list(user_ids))
         if "broken" in user_ids:
             raise ValueError("a mistake of ours")

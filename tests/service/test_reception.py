@@ -3,6 +3,8 @@
 import asyncio
 import http.client
 import os
+import logging
+import select
 import socket
 import time
 from collections.abc import Iterator, MutableMapping
@@ -211,6 +213,32 @@ def test_when_the_doorman_has_gone_a_worker_that_leaves_closes_its_connections(h
     assert not worker.thread.is_alive()
     assert client.sock is not None
     assert client.sock.recv(1) == b""
+
+
+def test_a_doorman_that_goes_with_words_unheard_is_as_good_as_one_that_says_goodbye(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    worker = Worker()
+    try:
+        assert soon(lambda: worker.server.started)
+        assert soon(lambda: bool(select.select([worker.place.ours], [], [], 0)[0]))
+        worker.place.close()
+    finally:
+        worker.end()
+    assert not worker.thread.is_alive()
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
+
+
+def test_a_worker_told_to_end_before_its_application_is_there_does_not_start_it() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        server = Reception(Config(lambda: None, lifespan="on", log_config=None))
+        server.should_exit = True
+        asyncio.run(server.serve(sockets=[theirs]))
+        assert not server.started
+        ours.setblocking(False)
+        with pytest.raises(BlockingIOError):
+            ours.recv(1)
 
 
 def test_a_connection_given_on_and_then_unused_is_closed_as_after_an_answer(house: House) -> None:

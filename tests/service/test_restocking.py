@@ -1,17 +1,20 @@
 """A shelf follows the store's catalogue, whatever becomes of the store."""
 
+import gc
 import logging
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 
 from service import edition, restocking
 from service.catalogue import Shelf
 from service.container import Container
+from service.edition import Base, Edition
 from service.engine import Live
 from service.errors import StoreUnavailable
 from service.home import Home
@@ -217,6 +220,18 @@ def test_a_copy_of_a_former_store_is_replaced(
     assert copy.mark.origin == "first"
 
 
+def test_a_copy_in_a_former_format_is_written_anew(
+    restock: Restocker, store: Store, live: Live, copy: CatalogueCopy, tmp_path: Path, clock: Clock
+) -> None:
+    store.put("a")
+    restock(live)
+    file = tmp_path / "catalogue.jsonl"
+    file.write_bytes(file.read_bytes().replace(b'"format":2', b'"format":1'))
+    clock.advance(COPY_EVERY_S)
+    restock(live)
+    assert {record.id for record in copy.changes(since=0).put} == {"a"}
+
+
 def test_an_empty_store_leaves_a_copy_alone(
     restock: Restocker, store: Store, live: Live, copy: CatalogueCopy, clock: Clock
 ) -> None:
@@ -333,3 +348,25 @@ def test_a_base_that_cannot_be_built_is_told_of_and_tried_again_after_a_while(
     assert caplog.text.count("wait for a new base") == 1
     building.clock.advance(AGAIN_AFTER_S)
     assert building.until(live, lambda: live.shelf.base.edition.table.base_count == len(APPS))
+
+
+@pytest.mark.usefixtures("few")
+def test_a_shelf_that_waits_for_a_base_is_let_go_of_when_another_serves(
+    container: Container, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    other = open_sqlite(Home(tmp_path), Clock()).features
+    other.put_apps([AppRecord(f"other{number}") for number in range(12)])
+    caplog.set_level(logging.CRITICAL)  # else the log keeps the error, and that the order that failed
+    container.home.tables.write_text("a file where the folder should be")
+    building = Building(other, tables_of(container))
+    former, latter = container.prepare(LIVE), container.prepare(LIVE)
+    latter.shelf.move(Base(Edition.empty(latter.scorer.table(()))), other.apps_since(0))
+    building.restock(former)
+    waiting = ref(former.shelf)
+    del former
+
+    def gone() -> bool:
+        gc.collect()
+        return waiting() is None
+
+    assert building.until(latter, gone)

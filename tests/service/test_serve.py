@@ -9,8 +9,18 @@ import pytest
 
 from service.errors import BindRefused, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
-from service.serve import AddressTaken, greeting, job_worker, listen, metrics_folder, serve, worker_environment
+from service.serve import (
+    AddressTaken,
+    greeting,
+    job_worker,
+    listen,
+    metrics_folder,
+    serve,
+    supervise,
+    worker_environment,
+)
 from service.settings import Settings
+from service.settings_file import write_settings
 from tests.e2e.server import END_S, running, start
 
 
@@ -60,6 +70,35 @@ def test_workers_find_thread_counts_and_an_empty_folder_of_metrics(tmp_path: Pat
     assert found["OMP_NUM_THREADS"] == "3"
     assert found["PROMETHEUS_MULTIPROC_DIR"] == str(tmp_path / "metrics")
     assert list(folder.iterdir()) == []
+
+
+def test_workers_keep_the_settings_of_the_servers_start_when_the_file_is_edited(tmp_path: Path) -> None:
+    write_settings(tmp_path, {"batch_limit": 4, "rank_key": "secret", "allow_public": True})
+    environ = {"APPSHELF_HOME": str(tmp_path), "APPSHELF_POLL_S": "0.3"}
+    started = Settings.from_env(environ)
+
+    environ.update(worker_environment(started, tmp_path))
+    write_settings(tmp_path, {"batch_limit": 9, "rank_key": "other", "allow_public": False, "max_k": 7})
+    assert Settings.from_env(environ).model_dump() == started.model_dump()
+
+
+def test_a_worker_may_take_as_long_to_start_as_to_prepare_a_version(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Recorded:
+        failed = False
+        start_s = 0.0
+
+        def __init__(self, *_: object, start_s: float, when_ready: object) -> None:
+            Recorded.start_s = start_s
+
+        def run(self) -> None: ...
+
+    monkeypatch.setattr("service.serve.Supervisor", Recorded)
+    monkeypatch.setattr("service.serve.log_to_stdout", lambda _: None)
+    with socket.socket() as listener:
+        supervise(settings(tmp_path, rollout_deadline_s=700), listener, when_ready=lambda: None)
+    assert Recorded.start_s == 700
 
 
 def test_with_redis_servers_share_a_home_and_no_metrics_and_leave_the_jobs_to_a_fleets_workers(tmp_path: Path) -> None:

@@ -1,3 +1,4 @@
+import stat
 from pathlib import Path
 
 import pytest
@@ -69,6 +70,14 @@ def test_an_empty_key_is_refused_instead_of_opening_the_call() -> None:
 def test_a_lease_shorter_than_a_few_polls_is_refused() -> None:
     with pytest.raises(SettingsRefused, match=r"lease_timeout_s 1\.0 is under four times poll_s 0\.5"):
         Settings.from_env({"APPSHELF_LEASE_TIMEOUT_S": "1", "APPSHELF_POLL_S": "0.5"})
+
+
+def test_a_wait_for_redis_longer_than_a_ranking_may_wait_is_refused_where_there_is_one() -> None:
+    slow = {"APPSHELF_REDIS_TIMEOUT_S": "0.5"}
+    assert Settings.from_env(slow).redis_timeout_s == 0.5
+    with pytest.raises(SettingsRefused, match=r"redis_timeout_s 0\.5 is over shed_after_s 0\.1"):
+        Settings.from_env({**slow, "APPSHELF_REDIS_URL": "redis://r"})
+    assert Settings.from_env({"APPSHELF_REDIS_URL": "redis://r"}).patient().redis_timeout_s == 10.0
 
 
 def test_settings_do_not_change_while_they_are_used() -> None:
@@ -147,6 +156,18 @@ def test_what_is_written_is_read_and_what_was_set_before_stays(tmp_path: Path) -
     assert list(home.iterdir()) == [written]
     settings = Settings.from_env({"APPSHELF_HOME": str(home)})
     assert (settings.workers, settings.port) == (3, 8011)
+
+
+def test_a_file_that_is_written_is_this_users_alone_and_one_that_was_there_stays_readable_to_whom_it_was(
+    tmp_path: Path,
+) -> None:
+    file = write_settings(tmp_path, {"workers": 2})
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+    for mode in (0o600, 0o644):
+        file.chmod(mode)
+        write_settings(tmp_path, {"workers": 3})
+        assert stat.S_IMODE(file.stat().st_mode) == mode
 
 
 def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

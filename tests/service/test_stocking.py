@@ -287,6 +287,22 @@ def test_without_the_store_a_newer_copy_of_everything_goes_before_a_table(contai
     assert set(LocalStock(copy, tables_of(container), nothing)(scorer, ()).shelf) == {"only"}
 
 
+def test_without_the_store_a_copy_of_the_one_that_replaced_it_goes_before_a_table(
+    container: Container, scorer: Scorer
+) -> None:
+    base, copy = mapped(container, scorer), CatalogueCopy(container.home.catalogue)
+    copy.write(AppChanges(base.sequence - 1, (AppRecord("only"),), (), "another store"))
+    assert set(LocalStock(copy, tables_of(container), nothing)(scorer, ()).shelf) == {"only"}
+
+
+def test_without_the_store_a_table_goes_before_a_copy_in_a_former_format(container: Container, scorer: Scorer) -> None:
+    base, copy = mapped(container, scorer), CatalogueCopy(container.home.catalogue)
+    copy.write(AppChanges(base.sequence + 1, (AppRecord("only"),), (), base.origin))
+    file = container.home.catalogue
+    file.write_bytes(file.read_bytes().replace(b'"format":2', b'"format":1'))
+    assert set(LocalStock(copy, tables_of(container), nothing)(scorer, ()).shelf) == set(APPS)
+
+
 def test_without_the_store_a_table_or_a_copy_there_must_be(container: Container, scorer: Scorer) -> None:
     local = LocalStock(CatalogueCopy(container.home.catalogue), tables_of(container), nothing)
     with pytest.raises(StoreUnavailable, match=r"catalogue\.jsonl"):

@@ -1,11 +1,12 @@
 """Tables on disk: built once for everyone, whole or not at all, and swept when nobody needs them."""
 
 import logging
+import os
 import shutil
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -16,9 +17,13 @@ import pytest
 from model.array_folder import HEADER
 from model.bundle import load
 from model.scorer import Scorer
-from service.container import Container
-from service.errors import StoreUnavailable, TableUnbuilt
+from service import stocking
+from service.apart import Apart
+from service.container import Container, build
+from service.errors import BundlesUnavailable, ServiceError, StoreUnavailable, TableUnbuilt
 from service.retention import needed
+from service.settings import Settings, variable
+from service.table_builder import Rests
 from service.table_files import Maker, StoredTable, store_table
 from service.tables import TableParts, Tables
 from tests.service.preparing import nothing, table_parts, tables_of
@@ -98,11 +103,19 @@ def test_what_does_not_suit_is_built_again(container: Container, tables: Tables,
     assert len(folders(container)) == 1
 
 
+def test_a_builder_rests_in_proportion_to_the_processor_time_that_it_took() -> None:
+    used, rested = iter([1.0, 1.5, 1.5, 3.5, 3.5]), list[float]()
+    rest = Rests(2.0, clock=lambda: next(used), wait=rested.append)
+    rest()
+    rest()
+    assert rested == [1.0, 4.0]
+
+
 def test_a_builder_that_is_killed_leaves_nothing_that_counts_and_the_next_one_sweeps_it(
     container: Container, tables: Tables, scorer: Scorer
 ) -> None:
     arguments = ["--bundle", str(container.registry.folder(LIVE)), "--tables", str(container.home.tables)]
-    command = [sys.executable, "-c", BUILDER, *arguments, "--eager", "--pause", "600"]
+    command = [sys.executable, "-c", BUILDER, *arguments, "--eager", "--rest", "1e6"]
     with subprocess.Popen(command, env={**table_parts(container).environ, "PYTHONPATH": "."}) as parent:
         assert soon(lambda: container.home.tables.exists() and len(folders(container)) == 1)
         parent.send_signal(signal.SIGKILL)
@@ -172,6 +185,57 @@ def test_a_builder_that_fails_is_told_of_in_its_last_words(container: Container,
         tables_of(container, parts).build(scorer, any_will_do)
 
 
+def test_a_build_that_fails_has_cleared_away_what_a_killed_one_of_its_version_left(
+    container: Container, scorer: Scorer
+) -> None:
+    for version in (LIVE, OTHER):
+        (container.home.tables / f".{version}-00000000.partial").mkdir(parents=True)
+    parts = replace(table_parts(container), bundle=lambda version: container.home.root / "nothing here")
+    with pytest.raises(TableUnbuilt):
+        tables_of(container, parts).build(scorer, any_will_do)
+    assert folders(container) == {f".{OTHER}-00000000.partial"}
+
+
+def test_a_build_that_takes_longer_than_a_rollout_has_is_given_up(container: Container, scorer: Scorer) -> None:
+    with pytest.raises(TableUnbuilt, match=r"no end within 0\.01 s"):
+        tables_of(container, replace(table_parts(container), within_s=0.01)).build(scorer, any_will_do)
+
+
+@pytest.mark.parametrize(("in_use", "eager"), [(set(), True), ({OTHER}, False)])
+def test_a_builder_steps_back_only_where_somebody_serves(
+    container: Container, scorer: Scorer, in_use: set[str], eager: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[str] = []
+
+    def run(_: Apart, module: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        started.extend(arguments)
+        return subprocess.CompletedProcess([module], 1, b"", b"")
+
+    monkeypatch.setattr(Apart, "run", run)
+    with pytest.raises(TableUnbuilt):
+        tables_of(container, replace(table_parts(container), in_use=lambda: in_use)).build(scorer, any_will_do)
+    assert ("--eager" in started) == eager
+
+
+def test_a_builder_takes_the_settings_of_the_process_that_starts_it(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable("lease_timeout_s"), "50")
+    monkeypatch.setenv(variable("home"), str(container.home.root))
+    monkeypatch.setattr(stocking, "SMALL", 10)
+    (container.home.root / "settings.json").write_text('{"poll_s": 10}')
+    environs: list[Mapping[str, str] | None] = []
+
+    def run(apart: Apart, module: str, arguments: Sequence[str]) -> subprocess.CompletedProcess[bytes]:
+        environs.append(apart.environ)
+        return subprocess.CompletedProcess([module, *arguments], 1, b"", b"")
+
+    monkeypatch.setattr(Apart, "run", run)
+    settings = Settings.from_env(os.environ)
+    build(settings).prepare(LIVE)
+    assert [Settings.from_env(environ or {}) for environ in environs] == [settings]
+
+
 def test_a_full_or_forbidden_disk_is_no_table(container: Container, scorer: Scorer) -> None:
     container.home.tables.write_text("a file where the folder should be")
     with pytest.raises(TableUnbuilt, match="could not be built"):
@@ -208,11 +272,14 @@ def test_a_table_that_is_being_built_is_not_swept(container: Container, scorer: 
     assert swept == []
 
 
-def test_while_the_store_cannot_say_what_is_needed_nothing_is_swept(
-    container: Container, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize(
+    "error", [StoreUnavailable("redis", "timed out"), BundlesUnavailable("s3://bucket", "timed out", advice="retry")]
+)
+def test_while_nobody_can_say_what_is_needed_nothing_is_swept(
+    container: Container, error: ServiceError, caplog: pytest.LogCaptureFixture
 ) -> None:
     def away() -> set[str]:
-        raise StoreUnavailable("redis", "timed out")
+        raise error
 
     stored(container, REJECTED)
     assert tables_of(container, replace(table_parts(container), needed=away)).sweep(serving=LIVE) == []

@@ -110,6 +110,13 @@ def test_ten_thousand_and_one_candidates_are_a_413(reader: Client) -> None:
     assert "10001 candidates" in problem(reader.post("/rank", json=body), 413)["detail"]
 
 
+@pytest.mark.parametrize("member", ["installed", "uses"])
+def test_ten_thousand_and_one_apps_of_a_user_are_a_413_that_names_where(reader: Client, member: str) -> None:
+    apps = {f"a{number}": 1 for number in range(10_001)}
+    body = {"user": {"id": "u1", member: apps if member == "uses" else list(apps)}}
+    assert f"10001 {member} where at most 10000" in problem(reader.post("/rank", json=body), 413)["detail"]
+
+
 def test_ten_thousand_candidates_are_answered(reader: Client) -> None:
     body = {"user": U1, "candidates": [*APPS, *(f"a{number}" for number in range(10_000 - len(APPS)))]}
     answer = reader.post("/rank", json=body).json()

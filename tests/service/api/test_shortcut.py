@@ -76,6 +76,8 @@ def test_a_right_request_takes_the_short_way(ways: Ways, monkeypatch: pytest.Mon
         (Sent(pieces=[b'{"user": {"id": "a\\nb"}, "exclude": ["x", "\\u007f"]}']), 422),
         (Sent(pieces=[json.dumps({"user": {"id": "u1"}, "candidates": ["a"] * 10_001}).encode()]), 413),
         (Sent(pieces=[json.dumps({"user": {"id": "u1"}, "exclude": ["a"] * 10_001}).encode()]), 413),
+        (Sent(pieces=[json.dumps({"user": {"id": "u1", "installed": ["a"] * 10_001}}).encode()]), 413),
+        (Sent(pieces=[json.dumps({"user": {"id": "u1", "uses": {f"a{n}": 1 for n in range(10_001)}}}).encode()]), 413),
         (Sent(pieces=[b" " * 5_000_000]), 413),
         (Sent(headers={**JSON, "content-length": "5000000"}), 413),
         (Sent(headers={"content-type": "text/plain"}), 415),
