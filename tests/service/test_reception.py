@@ -2,8 +2,8 @@
 
 import asyncio
 import http.client
-import os
 import logging
+import os
 import select
 import socket
 import time
