@@ -97,6 +97,7 @@ def test_a_worker_that_is_killed_at_each_step_is_followed_by_one_that_finishes_a
 
     with worker(home) as process:
         assert await_(lambda: container.queue.get(job_id).state.ended)
+        assert await_(lambda: not list(container.home.jobs.iterdir()))  # what it worked on goes after its end is told
         process.terminate()
         assert process.wait(END_S) == 0
 
@@ -108,7 +109,6 @@ def test_a_worker_that_is_killed_at_each_step_is_followed_by_one_that_finishes_a
     assert container.registry.live() == version
     assert job.attempt == len(STEPS) + 1
     assert [move.version for move in container.registry.history() if move.to == "live"] == [LIVE, version]
-    assert not list(container.home.jobs.iterdir())
 
 
 def asked(client: httpx.Client) -> str:
