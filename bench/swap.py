@@ -97,8 +97,9 @@ class Probes:
 
 def swap_many(target: Target, reference: Reference, plan: Plan) -> list[Swap]:
     """Go back to the version before, again and again. Raises RuntimeError where that is refused."""
-    client, swaps = Client(target.port, timeout_s=1_000.0), list[Swap]()
+    swaps = list[Swap]()
     for number in range(plan.swaps):
+        client = Client(target.port, timeout_s=1_000.0)  # one that idles between two swaps would be closed
         if not plan.kept_tables:
             drop_table(reference.root, but=client.call("GET", "/version")[1]["live"])
         time.sleep(plan.pause_s)
