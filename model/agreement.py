@@ -1,6 +1,6 @@
 """How far a fast scorer's answers are from those of the fp32 reference: the same apps, in the same order, as sure."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -72,14 +72,13 @@ def measure(scorer: Scorer, fast: FastScorer, asked: Sequence[Asked]) -> Agreeme
     )
 
 
-def logit_error(scorer: Scorer, table: AppTable, queries: Sequence[Query], rows: Ids) -> float:
-    """The largest difference of a fast logit to the reference's, over every query and the apps at `rows` (N,).
+def logit_error(scorer: Scorer, asked: Iterable[Asked]) -> float:
+    """The largest difference of a fast logit to the reference's, over every app of every request.
 
     Infinite where there is nothing to measure, so that whoever rescores what lies within it rescores everything.
     """
     fast = FastScorer(scorer, precision=Precision.FAST, error=inf)
-    errors = [_logit_error(scorer, fast, Asked(query, table, rows)) for query in queries] if len(rows) else []
-    return max(errors, default=inf)
+    return max((_logit_error(scorer, fast, one) for one in asked if len(one.rows)), default=inf)
 
 
 def _logit_error(scorer: Scorer, fast: FastScorer, asked: Asked) -> float:

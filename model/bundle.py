@@ -3,7 +3,7 @@
 import contextlib
 import json
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,9 +22,10 @@ from model.manifest import (
     check_version,
     new_version,
 )
+from model.pauses import Pause, unpaused
 from model.query import App, Query
 from model.schema import FeatureSchema, dump_schema, parse_schema
-from model.sealed import SealedFolder, sweep, write_sealed
+from model.sealed import Part, SealedFolder, sweep, write_sealed
 from model.tensors import pack, unpack
 from model.transforms import Transform
 
@@ -96,23 +97,31 @@ def save(bundle: Bundle, bundles: Path) -> Path:
     return write_sealed(bundle.manifest, bundles, files=_files(bundle))
 
 
-def load(folder: Path, *, optimizer: bool = False) -> Bundle:
-    """Read a bundle, each file checked against the manifest before it is used. Raises BundleError naming the file."""
+def load(folder: Path, *, optimizer: bool = False, pause: Pause = unpaused) -> Bundle:
+    """Read a bundle, each file checked against the manifest before it is used. Raises BundleError naming the file.
+
+    pause: called after each file.
+    """
     sealed = SealedFolder.open(folder)
-    schema = sealed.part(SCHEMA, lambda content: parse_schema(content.decode(), origin=SCHEMA))
+
+    def part(name: str, decode: Callable[[bytes], Part]) -> Part:
+        pause()
+        return sealed.part(name, decode)
+
+    schema = part(SCHEMA, lambda content: parse_schema(content.decode(), origin=SCHEMA))
     if (seen := schema.fingerprint()) != (claimed := sealed.manifest.schema_fingerprint):
         raise BundleError(
             f"{folder / SCHEMA} is schema {seen[:12]} where the manifest says {claimed[:12]}; train again"
         )
-    arrays = sealed.part(TRANSFORM_ARRAYS, arrays_format.load)
+    arrays = part(TRANSFORM_ARRAYS, arrays_format.load)
     return Bundle(
         manifest=sealed.manifest,
         schema=schema,
-        transform=sealed.part(TRANSFORM, lambda text: Transform.from_state(schema, json.loads(text), arrays)),
-        weights=sealed.part(WEIGHTS, unpack),
-        statistics=sealed.part(STATISTICS, partial(msgspec.json.decode, type=dict[str, Any])),
-        golden=sealed.part(GOLDEN, _parse_golden),
-        optimizer=sealed.part(OPTIMIZER, unpack) if optimizer and OPTIMIZER in sealed.manifest.files else None,
+        transform=part(TRANSFORM, lambda text: Transform.from_state(schema, msgspec.json.decode(text), arrays)),
+        weights=part(WEIGHTS, unpack),
+        statistics=part(STATISTICS, partial(msgspec.json.decode, type=dict[str, Any])),
+        golden=part(GOLDEN, _parse_golden),
+        optimizer=part(OPTIMIZER, unpack) if optimizer and OPTIMIZER in sealed.manifest.files else None,
     )
 
 

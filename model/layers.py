@@ -1,6 +1,7 @@
 """The layers the architectures are written with, each cut into a request's, an app's and a pair's part."""
 
 from collections.abc import Mapping, Sequence
+from itertools import accumulate
 
 import torch
 import torch.nn.functional as F
@@ -20,9 +21,16 @@ def pooled(bag: Bag, table: Tensor, *, mode: str, sparse: bool = True) -> Tensor
     return F.embedding_bag(bag.values, table, bag.offsets, mode=mode, sparse=sparse)
 
 
+def small(*shape: int) -> Tensor:
+    """Normal numbers of INITIAL_STD; of a net that is only a skeleton none, since to draw those loads half of torch."""
+    numbers = torch.empty(shape)
+    return numbers if numbers.is_meta else numbers.normal_(std=INITIAL_STD)
+
+
 def offsets_of(sizes: Sequence[FieldSize]) -> Tensor:
     """(F,) int64: where each field's rows begin when the fields lie in one table."""
-    return torch.tensor([0, *(field.size for field in sizes)][: len(sizes)], dtype=torch.int64).cumsum(0)
+    starts = [0, *accumulate(field.size for field in sizes)][: len(sizes)]
+    return torch.tensor(starts, dtype=torch.int64, device="cpu")  # also in a net whose parameters are yet to come
 
 
 class WideSide(nn.Module):
@@ -105,7 +113,7 @@ class FieldEmbedding(nn.Module):
         for place, group in enumerate(self.groups):
             members = [fields[member] for member in group]
             rows = sum(field.size for field in members)
-            self.tables.append(nn.Parameter(torch.randn(rows, dims[group[0]]) * INITIAL_STD))
+            self.tables.append(nn.Parameter(small(rows, dims[group[0]])))
             self.register_buffer(f"offsets_{place}", offsets_of(members), persistent=False)
         self.fields = fields
         self.id_count = len(sizes.ids)

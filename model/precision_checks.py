@@ -22,7 +22,7 @@ def precision_checks(scorer: Scorer, asked: Sequence[Asked], *, limits: Limits) 
     if not asked or not len(asked[0].rows):
         return [Check.skipped(name, "no app is available") for name in (ORDER, EXACT)]
     shelf = asked[0]
-    error = logit_error(scorer, shelf.table, [one.query for one in asked[:ERROR_QUERIES]], shelf.rows)
+    error = logit_error(scorer, [replace(one, table=shelf.table, rows=shelf.rows) for one in asked[:ERROR_QUERIES]])
     exact = FastScorer(scorer, precision=Precision.EXACT, error=error)
     return [_order_check(scorer, asked, limits=limits), exact_check(measure(scorer, exact, asked), limits)]
 

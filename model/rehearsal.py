@@ -12,6 +12,7 @@ import torch
 from model.agreement import BEST, Asked, Floats, logit_error
 from model.bundle import Bundle, BundleError, Golden, load, verify
 from model.fast_scorer import Ask, FastScorer, Precision
+from model.pauses import Pause, paused, unpaused
 from model.query import Query
 from model.report import Check, Limits
 from model.schema import FeatureSchema
@@ -42,7 +43,7 @@ class Act:
         """Each of the first `count` requests ranking the first `rows` apps of all of them, as when it is served."""
         table = self.scorer.table([app for one in self.golden for app in one.apps][:rows])
         queries, places = [one.query for one in self.golden[:count]], np.arange(rows)
-        error = logit_error(self.scorer, table, queries, places)
+        error = logit_error(self.scorer, [Asked(query, table, places) for query in queries])
         fast = FastScorer(self.scorer, precision=precision, error=error)
 
         def rank(query: Query) -> None:
@@ -77,17 +78,21 @@ def rehearse(folder: Path, live: Path | None, *, limits: Limits, meters: Meters)
 
 def finite_weights(bundle: Bundle) -> Check:
     """How many weights are NaN or infinite."""
-    wrong = {name: int((~tensor.isfinite()).sum()) for name, tensor in bundle.weights.items()}
+    odd = {name: tensor for name, tensor in bundle.weights.items() if not tensor.sum(dtype=torch.float64).isfinite()}
+    wrong = {name: int((~tensor.isfinite()).sum()) for name, tensor in odd.items()}
     named = ", ".join(name for name, count in wrong.items() if count)
     return Check.at_most("finite_weights", sum(wrong.values()), limit=0, detail=f"not finite in: {named or 'none'}")
 
 
-def golden_checks(scorer: Scorer, golden: Sequence[Golden], *, limits: Limits) -> list[Check]:
-    """Golden requests scored again: finite, as they were saved, telling one app from another, and found by exact."""
+def golden_checks(scorer: Scorer, golden: Sequence[Golden], *, limits: Limits, pause: Pause = unpaused) -> list[Check]:
+    """Golden requests scored again: finite, as they were saved, telling one app from another, and found by exact.
+
+    pause: after every few milliseconds of work.
+    """
     if not golden:
         return [Check.failed("golden_scores", "0 golden requests", limit="1 or more")]
-    asked = _asked_again(scorer, golden)
-    scored = [scorer.score(one.query, one.table, one.rows) for one in asked]
+    asked = [_asked_again(scorer, one) for one in paused(golden, pause)]
+    scored = [scorer.score(one.query, one.table, one.rows) for one in paused(asked, pause)]
     scores, saved = np.concatenate(scored), np.concatenate([one.scores for one in golden])
     apart = float(np.abs(scores - saved).max(initial=0.0))
     spread = max((float(np.ptp(one)) / max(float(one.max()), math.ulp(0)) for one in scored if one.size), default=0.0)
@@ -96,29 +101,27 @@ def golden_checks(scorer: Scorer, golden: Sequence[Golden], *, limits: Limits) -
         Check.at_most("golden_finite", int((~np.isfinite(scores)).sum()), limit=0, detail=of_all),
         Check.at_most("golden_scores", apart, limit=limits.golden_tolerance, detail="largest difference to the saved"),
         Check.at_least("golden_spread", spread, limit=limits.golden_spread, detail="widest in a request, of its best"),
-        _exact_check(scorer, golden, asked, limits=limits)
+        _exact_check(scorer, list(zip(golden, asked, strict=True)), limits=limits, pause=pause)
         if np.isfinite(scores).all()
         else Check.skipped("golden_exact", "the reference's own scores are not finite"),
     ]
 
 
-def _exact_check(scorer: Scorer, golden: Sequence[Golden], asked: Sequence[Asked], *, limits: Limits) -> Check:
+def _exact_check(scorer: Scorer, golden: Sequence[tuple[Golden, Asked]], *, limits: Limits, pause: Pause) -> Check:
     """The FEW best scores of each golden request as the precision `exact` finds them: those that were saved."""
-    every = np.arange(len(asked[0].table))
-    error = logit_error(scorer, asked[0].table, [one.query for one in asked], every)
+    error = logit_error(scorer, paused((asked for _, asked in golden), pause))
     exact = FastScorer(scorer, precision=Precision.EXACT, error=error)
-    found = exact.best([Ask(exact.encode(one.query), one.table, torch.from_numpy(one.rows), FEW) for one in asked])
-    apart = max(_apart(np.asarray(best.scores), one.scores) for best, one in zip(found, golden, strict=True))
+    apart = 0.0
+    for saved, asked in paused(golden, pause):
+        [best] = exact.best([Ask(exact.encode(asked.query), asked.table, torch.from_numpy(asked.rows), FEW)])
+        apart = max(apart, _apart(np.asarray(best.scores), saved.scores))
     detail = f"largest difference of the {FEW} best of precision exact to the saved"
     return Check.at_most("golden_exact", apart, limit=limits.golden_tolerance, detail=detail)
 
 
-def _asked_again(scorer: Scorer, golden: Sequence[Golden]) -> list[Asked]:
-    """Golden requests over one table of all their apps."""
-    table = scorer.table([app for one in golden for app in one.apps])
-    ends = np.cumsum([len(one.apps) for one in golden])
-    rows = np.split(np.arange(len(table)), ends[:-1])
-    return [Asked(one.query, table, mine) for one, mine in zip(golden, rows, strict=True)]
+def _asked_again(scorer: Scorer, golden: Golden) -> Asked:
+    """A golden request over a table of its own apps."""
+    return Asked(golden.query, scorer.table(golden.apps), np.arange(len(golden.apps)))
 
 
 def _apart(found: Floats, saved: Sequence[float]) -> float:

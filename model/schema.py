@@ -9,6 +9,9 @@ from typing import Annotated, Self
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+"""Reads plain values only; the one in C, where there is one, takes a tenth of the time."""
+
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]{0,63}$")]
 
 
@@ -188,7 +191,7 @@ class FeatureSchema(BaseModel):
 def parse_schema(text: str, *, origin: str = "schema.yaml") -> FeatureSchema:
     """Read a schema from YAML text. Raises SchemaError naming `origin` and the first thing wrong."""
     try:
-        raw = yaml.safe_load(text)
+        raw = yaml.load(text, Loader=LOADER)
         return FeatureSchema.model_validate(raw)
     except yaml.YAMLError as error:
         raise SchemaError(f"{origin} is not YAML: {error}") from error

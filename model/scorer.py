@@ -43,9 +43,9 @@ class Scorer:
     def of(cls, bundle: Bundle) -> "Scorer":
         """Build the net and load its weights. Raises RuntimeError where they do not fit the architecture."""
         manifest = bundle.manifest
-        with torch.random.fork_rng(devices=[]):
+        with torch.device("meta"):  # no number is drawn, or held twice, that the bundle's would replace
             net = build(manifest.architecture, manifest.params, bundle.transform.sizes)
-        net.load_state_dict(bundle.weights)
+        net.load_state_dict({name: tensor.clone() for name, tensor in bundle.weights.items()}, assign=True)
         net.requires_grad_(False).eval()
         return cls(manifest.version, bundle.schema, bundle.transform, net, math.log(manifest.sampling_rate))
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
+from model.pauses import Pause
 from model.report import GateReport
 from service.background import Background, Beside, Repeated
 from service.breaker import Breaker
@@ -31,6 +32,7 @@ from service.readiness import Readiness
 from service.rebasing import Bases
 from service.registry import Registry
 from service.restocking import Restocker
+from service.rests import Rests
 from service.retention import needed
 from service.rollout import Coordinator, Pace, Time
 from service.settings import DAY_S, Settings, variable
@@ -48,7 +50,8 @@ from service.turns import OneAtATime, Turn
 
 SETTLE_EVERY_S = 0.5
 TRIM_EVERY_S = 600.0
-REST_S = 0.001
+REST = 6.0
+"""Rests of a serving process after each step of what it does beside its requests, in the processor time of the step."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +91,15 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     home = Home(settings.home)
     home.ensure()
     backend = _open(settings, home)
-    features, rollouts = backend.features, backend.rollouts
-    bundles = _bundles(settings, home)
+    features, bundles = backend.features, _bundles(settings, home)
     registry = Registry(backend.index, bundles)
     engine, metrics = Engine(), Metrics(metrics_folder)
     readiness = Readiness(engine)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
-    coordinator = Coordinator(registry, rollouts, time=Time(time.time, time.sleep), pace=pace)
+    coordinator = Coordinator(registry, backend.rollouts, time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
-    preparation, unaided, restock = _shelves(settings, features, tables=tables, verdict=registry.verdict)
+    stock = StoreStock(features, tables, _pause_of(engine))
+    preparation, unaided, restock = _shelves(settings, features, stock=stock, verdict=registry.verdict)
     ready_version = partial(_prepare, registry.folder, preparation)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
     last_seen = LastSeen(home.pointer, prepare=partial(_prepare, bundles.fetch, unaided))
@@ -105,7 +108,7 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     parts = FollowerParts(
         process=process,
         engine=engine,
-        rollouts=rollouts,
+        rollouts=backend.rollouts,
         pointer=registry.live,
         prepare=ready_version,
         refresh=restock,
@@ -216,14 +219,14 @@ def _tables(settings: Settings, registry: Registry, *, coordinator: Coordinator,
 
 
 def _shelves(
-    settings: Settings, features: FeatureStore, *, tables: Tables, verdict: Callable[[str], GateReport | None]
+    settings: Settings, features: FeatureStore, *, stock: StoreStock, verdict: Callable[[str], GateReport | None]
 ) -> tuple[Preparation, Preparation, Restocker]:
     """What makes versions ready from the store, what does so without it, and what keeps their shelves up to date."""
     resolver = Resolver(settings.precision, verdict)
-    preparation = Preparation(StoreStock(features, tables, _rest), resolver, settings.user_rows, _rest)
+    preparation = Preparation(stock, resolver, settings.user_rows, stock.pause)
     copy = CatalogueCopy(Home(settings.home).catalogue)
-    unaided = replace(preparation, stock=LocalStock(copy, tables, _rest))
-    bases = Bases(tables, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"), clock=time.monotonic)
+    unaided = replace(preparation, stock=LocalStock(copy, stock.tables, stock.pause))
+    bases = Bases(stock.tables, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"), clock=time.monotonic)
     copied = copy if settings.redis_url else None
     return preparation, unaided, Restocker(features, copy=copied, bases=bases, clock=time.monotonic)
 
@@ -240,6 +243,7 @@ def _prepare(folder: Callable[[str], Path], preparation: Preparation, version: s
     return preparation(folder(version))
 
 
-def _rest() -> None:
-    """Between two steps of what a serving process does beside its requests."""
-    time.sleep(REST_S)
+def _pause_of(engine: Engine) -> Pause:
+    """Between two steps of what a serving process does beside its requests; none while it serves nobody yet."""
+    rest = Rests(REST, clock=time.thread_time, wait=time.sleep)
+    return lambda: rest() if engine.version is not None else None

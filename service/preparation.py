@@ -11,6 +11,7 @@ import torch
 
 from model.bundle import Bundle, Golden, load
 from model.fast_scorer import Ask, FastScorer, Precision
+from model.pauses import Pause
 from model.rehearsal import finite_weights, golden_checks
 from model.report import Check, Limits
 from model.scorer import Scorer
@@ -19,7 +20,6 @@ from service.errors import ServiceError
 from service.stocking import Stocked
 
 ABOUT_QUALITY = {"golden_spread"}  # the gate's to judge, and a forced promote's to overrule
-GOLDEN_AT_ONCE = 4
 WARM_REQUESTS, WARM_APPS, WARM_K = 8, 200, 10
 
 
@@ -42,14 +42,14 @@ class Preparation:
     stock: Callable[[Scorer, Sequence[Golden]], Stocked]
     precision: Callable[[str], Precision]
     users: int
-    pause: Callable[[], None]
+    pause: Pause
 
     def __call__(self, folder: Path) -> Live:
         """Load the bundle, dry-run it, put the catalogue on its shelf, and answer a few requests for nobody.
 
         Raises BundleError, DryRunFailed, StoreUnavailable, and TableUnbuilt where this process is to end.
         """
-        bundle = load(folder)
+        bundle = load(folder, pause=self.pause)
         self.pause()
         scorer = Scorer.of(bundle)
         self.pause()
@@ -63,15 +63,14 @@ class Preparation:
         return live
 
 
-def dry_run(scorer: Scorer, bundle: Bundle, *, pause: Callable[[], None]) -> None:
+def dry_run(scorer: Scorer, bundle: Bundle, *, pause: Pause) -> None:
     """Raise DryRunFailed unless every weight is finite and each golden request scores as it was saved."""
     _refuse_failed(scorer, [finite_weights(bundle)])
-    for first in range(0, max(1, len(bundle.golden)), GOLDEN_AT_ONCE):
-        pause()
-        _refuse_failed(scorer, golden_checks(scorer, bundle.golden[first : first + GOLDEN_AT_ONCE], limits=Limits()))
+    pause()
+    _refuse_failed(scorer, golden_checks(scorer, bundle.golden, limits=Limits(), pause=pause))
 
 
-def warm_up(live: Live, golden: Sequence[Golden], *, pause: Callable[[], None]) -> None:
+def warm_up(live: Live, golden: Sequence[Golden], *, pause: Pause) -> None:
     """Rank some of the catalogue for some golden users, so that the first real request finds all of it in memory."""
     selection = live.shelf.select(None, country=None)
     rows = torch.from_numpy(selection.rows[:WARM_APPS])

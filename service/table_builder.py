@@ -4,7 +4,7 @@ import os
 import sys
 import time
 from argparse import ArgumentParser
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -12,6 +12,7 @@ import torch
 from model.bundle import load
 from model.scorer import Scorer
 from service.container import open_features
+from service.rests import Rests
 from service.settings import Settings
 from service.table_files import Maker, store_table
 
@@ -39,21 +40,6 @@ def main(arguments: Sequence[str]) -> int:
     maker = Maker(Scorer.of(bundle), bundle.golden, Rests(options.rest, clock=time.process_time, wait=time.sleep))
     store_table(options.tables, maker, features.app_pages())
     return 0
-
-
-class Rests:
-    """Waits `share` times the processor time that was used since it waited last. clock: that time, in seconds."""
-
-    def __init__(self, share: float, *, clock: Callable[[], float], wait: Callable[[float], None]) -> None:
-        self._share = share
-        self._clock = clock
-        self._wait = wait
-        self._since = clock()
-
-    def __call__(self) -> None:
-        """Rest."""
-        self._wait(self._share * (self._clock() - self._since))
-        self._since = self._clock()
 
 
 def step_back() -> None:

@@ -1,17 +1,18 @@
 """A table of apps in its folder: the rows of the net, and what the catalogue says of each app, in the same order."""
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from model.agreement import logit_error
+from model.agreement import Asked, logit_error
 from model.app_table import mapped_table, write_table
 from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, open_arrays
 from model.bundle import Golden
+from model.pauses import Pause, paused
 from model.query import App
 from model.schema import Source
 from model.scorer import Scorer
@@ -42,7 +43,7 @@ class Maker:
 
     scorer: Scorer
     golden: Sequence[Golden]
-    pause: Callable[[], None]
+    pause: Pause
 
 
 def store_table(tables: Path, maker: Maker, catalogue: AppPages) -> Path:
@@ -95,11 +96,7 @@ def measured_error(maker: Maker, apps: Sequence[App]) -> float:
     shown = {app.id: app for one in maker.golden for app in one.apps} | {app.id: app for app in apps}
     table = maker.scorer.table(list(shown.values()))
     rows = np.arange(len(table))
-    errors = []
-    for one in maker.golden:
-        errors.append(logit_error(maker.scorer, table, [one.query], rows))
-        maker.pause()
-    return max(errors, default=float("inf"))
+    return logit_error(maker.scorer, paused((Asked(one.query, table, rows) for one in maker.golden), maker.pause))
 
 
 class _Rows:

@@ -17,7 +17,7 @@ from os import environ
 import numpy as np
 import torch
 
-from model.agreement import logit_error
+from model.agreement import Asked, logit_error
 from model.app_table import AppTable
 from model.bundle import load
 from model.data import paper_size
@@ -75,7 +75,8 @@ def paper_work(precision: Precision) -> Work:
     scorer = paper_size.scorer(seed=0)
     table = scorer.table(paper_size.apps(PAPER_APPS, seed=1))
     queries, rows = paper_size.queries(REQUESTS, seed=2), _drawn(np.arange(PAPER_APPS))
-    error = logit_error(scorer, table, queries[:8], rows[0].numpy()) if precision is Precision.EXACT else inf
+    measured = [Asked(query, table, rows[0].numpy()) for query in queries[:8]]
+    error = logit_error(scorer, measured) if precision is Precision.EXACT else inf
     fast = FastScorer(scorer, precision=precision, error=error)
     return Work(f"a network of the paper's size, {PAPER_APPS} apps", fast, table, queries, rows)
 

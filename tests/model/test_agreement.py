@@ -143,18 +143,18 @@ def test_the_logit_error_is_the_largest_over_every_query_and_row(scorer: Scorer)
         for score, reference in zip(np.asarray(mine), scorer.score(one.query, one.table, rows), strict=True):
             apart = log(score / (1 - score)) - log(reference / (1 - reference))
             largest = max(largest, abs(apart))
-    found = logit_error(scorer, asked[0].table, [one.query for one in asked], rows)
+    found = logit_error(scorer, [replace(one, rows=rows) for one in asked])
     assert found == pytest.approx(largest, rel=1e-6)
     assert found > 0
 
 
 def test_a_logit_error_of_nothing_or_of_no_number_is_infinite(scorer: Scorer, bundle: Bundle) -> None:
     (asked,) = shelf(scorer, users=1)
-    assert logit_error(scorer, asked.table, [], asked.rows) == inf
-    assert logit_error(scorer, asked.table, [asked.query], asked.rows[:0]) == inf
+    assert logit_error(scorer, []) == inf
+    assert logit_error(scorer, [replace(asked, rows=asked.rows[:0])]) == inf
     nan = {name: torch.full_like(weight, float("nan")) for name, weight in bundle.weights.items()}
     broken = Scorer.of(replace(bundle, weights=nan))
-    assert logit_error(broken, broken.table([App("com.app1")]), [asked.query], np.array([0])) == inf
+    assert logit_error(broken, [Asked(asked.query, broken.table([App("com.app1")]), np.array([0]))]) == inf
 
 
 def named(checks: Sequence[Check]) -> dict[str, Check]:

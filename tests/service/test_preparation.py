@@ -6,11 +6,12 @@ import pytest
 import torch
 
 from model.app_table import AppTable
-from model.bundle import Bundle, load, save
+from model.bundle import REQUIRED, Bundle, load, save
 from model.manifest import BundleError
+from model.scorer import Scorer
 from service.container import Container
 from service.errors import UnknownVersion
-from service.preparation import DryRunFailed
+from service.preparation import DryRunFailed, dry_run
 from service.store.ports import AppRecord
 from tests.service.preparing import preparation_of
 from tests.service.store_front import APPS, LIVE, MISSING_ITS_GOLDEN
@@ -72,3 +73,24 @@ def test_a_bundle_that_is_damaged_is_refused(container: Container) -> None:
 def test_a_version_that_is_not_registered_is_refused_whatever_its_name(container: Container) -> None:
     with pytest.raises(UnknownVersion):
         container.prepare("../../etc")
+
+
+def test_every_file_and_every_golden_request_is_a_step_with_a_pause_after_it(
+    container: Container, bundle: Bundle
+) -> None:
+    pauses = list[None]()
+    load(container.registry.folder(LIVE), pause=lambda: pauses.append(None))
+    assert len(pauses) == len(REQUIRED)
+    dry_run(Scorer.of(bundle), bundle, pause=lambda: pauses.append(None))
+    assert len(pauses) > len(REQUIRED) + 3 * len(bundle.golden)
+
+
+def test_loading_draws_no_random_number_and_holds_weights_of_its_own(bundle: Bundle) -> None:
+    before = torch.get_rng_state()
+    net = Scorer.of(bundle).net
+    assert torch.equal(torch.get_rng_state(), before)
+    parameters = dict(net.named_parameters())
+    assert all(torch.equal(parameter, bundle.weights[name]) for name, parameter in parameters.items())
+    theirs = {weight.data_ptr() for weight in bundle.weights.values() if weight.numel()}
+    assert not theirs & {parameter.data_ptr() for parameter in parameters.values()}
+    assert not any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers()))

@@ -23,7 +23,6 @@ from service.container import Container, build
 from service.errors import BundlesUnavailable, ServiceError, StoreUnavailable, TableUnbuilt
 from service.retention import needed
 from service.settings import Settings, variable
-from service.table_builder import Rests
 from service.table_files import Maker, StoredTable, store_table
 from service.tables import TableParts, Tables
 from tests.service.preparing import nothing, table_parts, tables_of
@@ -101,14 +100,6 @@ def test_what_does_not_suit_is_built_again(container: Container, tables: Tables,
     sequence = container.features.apps_since(0).sequence
     assert tables.build(scorer, lambda one: one.base.sequence == sequence).base.sequence == sequence
     assert len(folders(container)) == 1
-
-
-def test_a_builder_rests_in_proportion_to_the_processor_time_that_it_took() -> None:
-    used, rested = iter([1.0, 1.5, 1.5, 3.5, 3.5]), list[float]()
-    rest = Rests(2.0, clock=lambda: next(used), wait=rested.append)
-    rest()
-    rest()
-    assert rested == [1.0, 4.0]
 
 
 def test_a_builder_that_is_killed_leaves_nothing_that_counts_and_the_next_one_sweeps_it(
