@@ -99,12 +99,12 @@ def swap_many(target: Target, reference: Reference, plan: Plan) -> list[Swap]:
     """Go back to the version before, again and again. Raises RuntimeError where that is refused."""
     swaps = list[Swap]()
     for number in range(plan.swaps):
-        client = Client(target.port, timeout_s=1_000.0)  # one that idles between two swaps would be closed
         if not plan.kept_tables:
-            drop_table(reference.root, but=client.call("GET", "/version")[1]["live"])
+            drop_table(reference.root, but=Client(target.port).call("GET", "/version")[1]["live"])
         time.sleep(plan.pause_s)
         began = time.monotonic()
-        status, body = client.call("POST", "/admin/rollback", {})
+        # A connection that idled through the pause would have been closed.
+        status, body = Client(target.port, timeout_s=1_000.0).call("POST", "/admin/rollback", {})
         ended = time.monotonic()
         if status != OK:
             raise RuntimeError(f"swap {number + 1} was refused with {status}: {body}")

@@ -88,7 +88,7 @@ class CrossPlan:
 
     def __init__(self, crosses: Crosses, tables: Sequence[CrossTable]) -> None:
         self._tables = tables
-        self._hashes = {name: vocabulary.hashes for name, vocabulary in crosses.vocabularies.items()}
+        self._hashes = {name: hashes.numpy() for name, hashes in crosses.hashes.items()}
         self._powers: dict[str, Keys] = {}
         self._multi: dict[str, list[int]] = {}
         multi = {one.name for one in crosses.schema.fields if one.kind is Kind.MULTI}

@@ -6,7 +6,7 @@ training saw often enough (two keys of a million meet with a chance of about 3e-
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
@@ -44,11 +44,16 @@ class CrossTable:
 
 @dataclass(frozen=True)
 class Crosses:
-    """All crosses of a schema over fitted vocabularies; seen: the kept 64-bit keys of each exact cross by name."""
+    """All crosses of a schema over fitted vocabularies.
+
+    seen: the kept 64-bit keys of each exact cross by name; stored: `Vocabulary.hashes` by name where they were read
+    from a file, since to hash every value again is what takes longest when a bundle is loaded.
+    """
 
     schema: FeatureSchema
     vocabularies: Mapping[str, Vocabulary]
     seen: Mapping[str, npt.NDArray[np.int64]]
+    stored: Mapping[str, npt.NDArray[np.int64]] = field(default_factory=dict)
 
     @cached_property
     def tables(self) -> tuple[CrossTable, ...]:
@@ -95,22 +100,27 @@ class Crosses:
         return tuple(table for table in self.tables if len({self._columns[n][0] for n in table.spec.fields}) == 2)
 
     def to_arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """The keys of the exact crosses by name."""
-        return {f"cross.{name}": keys for name, keys in self.seen.items()}
+        """The keys of the exact crosses and the hashes of the crossed fields' values, by name."""
+        keys = {f"cross.{name}": keys for name, keys in self.seen.items()}
+        return keys | {f"hashes.{name}": hashes.numpy() for name, hashes in self.hashes.items()}
 
     @classmethod
     def from_arrays(
         cls, schema: FeatureSchema, vocabularies: Mapping[str, Vocabulary], arrays: Mapping[str, npt.NDArray[Any]]
     ) -> "Crosses":
-        """Undo `to_arrays`."""
+        """Undo `to_arrays`; hashes may be absent, as in the bundles of older releases. Raises ValueError."""
         seen = {c.name: np.asarray(arrays[f"cross.{c.name}"], dtype=np.int64) for c in schema.crosses if c.exact}
-        return cls(schema, vocabularies, seen)
+        stored = {name: arrays[f"hashes.{name}"] for name in vocabularies if f"hashes.{name}" in arrays}
+        for name, hashes in stored.items():
+            if hashes.shape != (size := (vocabularies[name].size,)) or hashes.dtype != np.int64:
+                raise ValueError(f"hashes of {name!r}: {hashes.dtype} {hashes.shape} where int64 {size} belongs")
+        return cls(schema, vocabularies, seen, stored)
 
     def _keys(self, side: Side, names: Sequence[tuple[str, Kind, int]]) -> Bag:
         bag: Bag | None = None
         single = torch.zeros(len(side), dtype=torch.int64)
         for name, kind, place in names:
-            hashes = self._hashes[name]
+            hashes = self.hashes[name]
             if kind is Kind.MULTI:
                 bag = Bag(hashes[side.bags[place].values], side.bags[place].offsets)
             else:
@@ -134,8 +144,13 @@ class Crosses:
         return columns
 
     @cached_property
-    def _hashes(self) -> dict[str, Tensor]:
-        return {name: torch.from_numpy(vocabulary.hashes) for name, vocabulary in self.vocabularies.items()}
+    def hashes(self) -> dict[str, Tensor]:
+        """`Vocabulary.hashes` of each crossed field by name."""
+        crossed = dict.fromkeys(name for cross in self.schema.crosses for name in cross.fields)
+        return {
+            name: torch.from_numpy(self.stored[name] if name in self.stored else self.vocabularies[name].hashes)
+            for name in crossed
+        }
 
 
 def _meet(mine: Bag, theirs: Tensor) -> Bag:

@@ -18,7 +18,7 @@ from service.keys import Keys
 from service.settings import Settings
 from service.telemetry import METRICS_FOLDER, log_to_stdout
 
-SWITCH_S = 0.0005
+SWITCH_S = 0.0001
 """After how long a thread that follows the store or prepares a version lets a request have the interpreter."""
 
 log = logging.getLogger(__name__)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from threading import Lock
-from typing import Protocol
+from typing import NamedTuple, Protocol
+from weakref import ref
 
 import msgspec
 
@@ -43,6 +44,13 @@ class FetchUsers(Protocol):
         """Each user, in the order asked; at_once: by what is known here, without asking the store."""
 
 
+class _Copy(NamedTuple):
+    """A user packed, and the object that was: a store that gives out the same one again is not asked to pack it."""
+
+    packed: bytes
+    of: ref[UserRecord]
+
+
 class Copies:
     """The newest users that were fetched, at most `limit` of them; the one not asked for longest goes first.
 
@@ -51,28 +59,28 @@ class Copies:
 
     def __init__(self, limit: int) -> None:
         self._limit = limit
-        self._packed: OrderedDict[str, bytes] = OrderedDict()
+        self._packed: OrderedDict[str, _Copy] = OrderedDict()
         self._lock = Lock()
         self._pack = msgspec.msgpack.Encoder().encode
         self._unpack = msgspec.msgpack.Decoder(UserRecord).decode
 
     def keep(self, user_id: str, record: UserRecord | None) -> None:
         """Copy what the store says now; a user that it no longer knows is forgotten here too."""
-        packed = self._pack(record) if record else None
         with self._lock:
-            self._packed.pop(user_id, None)
-            if packed is not None:
-                self._packed[user_id] = packed
+            copy = self._packed.pop(user_id, None)
+            if record is not None:
+                kept = copy if copy is not None and copy.of() is record else _Copy(self._pack(record), ref(record))
+                self._packed[user_id] = kept
             if len(self._packed) > self._limit:
                 self._packed.popitem(last=False)
 
     def get(self, user_id: str) -> UserRecord | None:
         """The user as fetched last, None where they never were or had to make room."""
         with self._lock:
-            packed = self._packed.get(user_id)
-            if packed is not None:
+            copy = self._packed.get(user_id)
+            if copy is not None:
                 self._packed.move_to_end(user_id)
-        return self._unpack(packed) if packed is not None else None
+        return self._unpack(copy.packed) if copy is not None else None
 
     def __len__(self) -> int:
         return len(self._packed)

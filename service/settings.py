@@ -65,7 +65,7 @@ class Settings(BaseSettings):
     max_under_way: Count = Field(128, description="Rankings that one worker takes on at a time; past it 503 at once.")
     batch_limit: Count = Field(8, description="Rankings that one worker scores together at most.")
     shed_after_s: Seconds = Field(0.1, description="Seconds that a ranking may wait for its turn; past it 503 at once.")
-    rollout_deadline_s: Seconds = Field(600.0, description="Seconds for every serving process to prepare a version.")
+    rollout_deadline_s: Seconds = Field(1_800.0, description="Seconds for every serving process to prepare a version.")
     lease_timeout_s: Seconds = Field(5.0, description="Seconds without a heartbeat until a process counts as gone.")
     poll_s: Seconds = Field(0.2, description="Seconds between two looks of a serving process at the store.")
     redis_url: Key | None = Field(

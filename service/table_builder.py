@@ -16,7 +16,7 @@ from service.rests import Rests
 from service.settings import Settings
 from service.table_files import Maker, store_table
 
-REST = 2.0
+REST = 4.0
 """Rests after every few apps, in the processor time that those took.
 
 An idle process still slows whoever shares its core's units or caches; without rests, the slowest requests beside a

@@ -6,6 +6,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from service.errors import StoreTooNew, StoreUnavailable
@@ -27,6 +28,9 @@ class Database:
         self._layout = layout
         self._busy_timeout_s = busy_timeout_s
         self._idle: deque[sqlite3.Connection] = deque()
+        self._watch: sqlite3.Connection | None = None
+        self._watches = 0
+        self._watching = Lock()
         self._lay_out()
 
     def rows(self, sql: str, parameters: Sequence[object] = ()) -> list[Row]:
@@ -38,6 +42,19 @@ class Database:
         """The first row of one query, None where there is none."""
         rows = self.rows(sql, parameters)
         return rows[0] if rows else None
+
+    def state(self) -> tuple[int, int]:
+        """What differs from one call to the next wherever a transaction was committed between, by any process.
+
+        A connection that never writes is told so by SQLite without reading a page; a new one counts anew.
+        """
+        with self._watching, self._unavailable(), ExitStack() as undo:
+            undo.callback(self._unwatch)
+            if self._watch is None:
+                self._watch, self._watches = self._connect(), self._watches + 1
+            version = int(self._watch.execute("PRAGMA data_version").fetchone()[0])
+            undo.pop_all()
+            return self._watches, version
 
     @contextmanager
     def writing(self) -> Iterator[sqlite3.Connection]:
@@ -52,17 +69,30 @@ class Database:
         with suppress(IndexError):
             while True:
                 self._idle.pop().close()
+        with self._watching:
+            self._unwatch()
 
     @contextmanager
     def _connection(self) -> Iterator[sqlite3.Connection]:
         """A connection for this thread alone; an error closes it, which rolls back what it had begun."""
-        try:
+        with self._unavailable():
             connection = self._take()
             with ExitStack() as undo:
                 undo.callback(connection.close)
                 yield connection
                 undo.pop_all()
             self._idle.append(connection)
+
+    def _unwatch(self) -> None:
+        if self._watch is not None:
+            self._watch.close()
+            self._watch = None
+
+    @contextmanager
+    def _unavailable(self) -> Iterator[None]:
+        """Raise StoreUnavailable where the file is at fault."""
+        try:
+            yield
         except sqlite3.DatabaseError as error:
             # Its subclasses other than OperationalError tell of a mistake in our SQL, not of the file.
             if type(error) not in (sqlite3.OperationalError, sqlite3.DatabaseError):

@@ -1,7 +1,8 @@
 """Users and apps in the embedded store."""
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from threading import Lock
 
 import msgspec
 
@@ -29,12 +30,35 @@ PUT_HISTORY = """
 INSERT INTO users (id, features, history) VALUES (?, '{}', ?)
 ON CONFLICT (id) DO UPDATE SET history = excluded.history"""
 PAGE = 1_000
+KEPT_USERS = 10_000
 
 APP_COLUMNS = "id, features, available, countries"
 LAST_SEQUENCE = "SELECT coalesce(max(sequence), 0) FROM apps"
 DELETE_APP = f"""
 UPDATE apps SET deleted = 1, features = '{{}}', sequence = ({LAST_SEQUENCE}) + 1
 WHERE id = ? AND NOT deleted"""
+
+
+class KeptUsers:
+    """Users as one state of the file has them, those read since it came about; for any number of threads."""
+
+    def __init__(self) -> None:
+        self._keeping = Lock()
+        self._state: object = None
+        self._users: dict[str, UserRecord | None] = {}
+
+    def of(self, state: object, user_ids: Iterable[str]) -> dict[str, UserRecord | None]:
+        """Those of these users that are known in this state."""
+        users = self._users if self._state == state else {}
+        return {user_id: users[user_id] for user_id in user_ids if user_id in users}
+
+    def keep(self, state: object, users: Mapping[str, UserRecord | None]) -> None:
+        """Keep users read in this state, or after it."""
+        with self._keeping:
+            if self._state != state or len(self._users) + len(users) > KEPT_USERS:
+                self._users = {}  # whoever looks into the former one may go on doing so
+            self._users.update(users)
+            self._state = state
 
 
 class SqliteFeatureStore:
@@ -48,6 +72,7 @@ class SqliteFeatureStore:
         self._features = msgspec.json.Decoder(Features).decode
         self._history = msgspec.json.Decoder(dict[str, int]).decode
         self._countries = msgspec.json.Decoder(tuple[str, ...]).decode
+        self._kept = KeptUsers()
 
     def put_users(self, records: Iterable[UserRecord]) -> None:
         """Insert or replace users in one transaction."""
@@ -60,14 +85,23 @@ class SqliteFeatureStore:
         return self.get_users((user_id,))[0]
 
     def get_users(self, user_ids: Sequence[str]) -> tuple[UserRecord | None, ...]:
-        """Each user, None where there is none; up to a page of them from one state of the file."""
-        found: dict[str, UserRecord] = {}
-        for start in range(0, len(user_ids), PAGE):
-            asked = user_ids[start : start + PAGE]
-            rows = self._database.rows(f"{GET_USERS} ({', '.join('?' * len(asked))})", asked)
-            for user_id, features, history in rows:
-                found[user_id] = UserRecord(user_id, self._features(features), self._history(history))
-        return tuple([found.get(user_id) for user_id in user_ids])
+        """Each user, None where there is none; up to a page of them from one state of the file.
+
+        Those read last are not read again until something was written; nobody may change what they are given.
+        """
+        state = self._database.state()  # before what is read: that may be newer, and is then read again
+        found = self._kept.of(state, user_ids)
+        wanted = [user_id for user_id in user_ids if user_id not in found]
+        for start in range(0, len(wanted), PAGE):
+            asked = wanted[start : start + PAGE]
+            fresh = dict[str, UserRecord | None].fromkeys(asked)
+            for user_id, features, history in self._database.rows(
+                f"{GET_USERS} ({', '.join('?' * len(asked))})", asked
+            ):
+                fresh[user_id] = UserRecord(user_id, self._features(features), self._history(history))
+            self._kept.keep(state, fresh)
+            found |= fresh
+        return tuple([found[user_id] for user_id in user_ids])
 
     def delete_user(self, user_id: str) -> bool:
         """Forget the user; False where there was none."""

@@ -108,6 +108,17 @@ def test_every_answer_refreshes_the_copy_and_a_deleted_user_leaves_none(fetch: F
     assert fetch("bob") == Fetched(None, (FEATURE_STORE, LOCAL_COPY))
 
 
+def test_the_same_object_given_again_is_not_packed_again_and_one_that_changed_is() -> None:
+    copies, ana = Copies(2), UserRecord("ana", {"country": "PT"})
+    copies.keep("ana", ana)
+    copies.keep("ana", ana)
+    assert copies.get("ana") == ana
+    copies.keep("ana", UserRecord("ana", {"country": "BR"}))
+    assert copies.get("ana") == UserRecord("ana", {"country": "BR"})
+    copies.keep("ana", None)
+    assert copies.get("ana") is None
+
+
 def test_copies_are_bounded_and_the_one_not_asked_for_longest_goes_first() -> None:
     copies = Copies(2)
     for name in ("a", "b"):

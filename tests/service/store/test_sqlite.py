@@ -3,6 +3,7 @@
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ import pytest
 from service.errors import StoreTooNew, StoreUnavailable
 from service.states import State
 from service.store.ports import UserRecord
-from service.store.sqlite import Database
+from service.store.sqlite import Database, Row
 from service.store.sqlite_features import SqliteFeatureStore
 from service.store.sqlite_layout import LAYOUT
 from service.store.sqlite_registry import SqliteRegistryIndex
@@ -137,3 +138,52 @@ def test_a_file_of_a_later_release_is_left_alone(tmp_path: Path) -> None:
 
     with pytest.raises(StoreTooNew, match=f"layout 99 where this release knows {len(LAYOUT)}"):
         Database(path)
+
+
+def counted(database: Database, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The queries that the database is asked from now on."""
+    asked, rows = list[str](), database.rows
+
+    def counting(sql: str, parameters: Sequence[object] = ()) -> list[Row]:
+        asked.append(sql)
+        return rows(sql, parameters)
+
+    monkeypatch.setattr(database, "rows", counting)
+    return asked
+
+
+def test_users_are_read_once_while_nothing_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    database = Database(tmp_path / "store.sqlite")
+    store = SqliteFeatureStore(database)
+    store.put_users([UserRecord("u1", {"country": "PT"}), UserRecord("u2")])
+    asked = counted(database, monkeypatch)
+    first = store.get_users(["u1", "nobody"])
+    assert store.get_users(["nobody", "u1", "u1"]) == (None, first[0], first[0])
+    assert len(asked) == 1
+    assert store.get_users(["u2", "u1"])[0] == UserRecord("u2")
+    assert len(asked) == 2
+
+
+@pytest.mark.parametrize("where", ["here", "in another process"])
+def test_a_user_that_is_written_is_read_anew_whoever_wrote(tmp_path: Path, where: str) -> None:
+    path = tmp_path / "store.sqlite"
+    store = SqliteFeatureStore(Database(path))
+    writer = store if where == "here" else SqliteFeatureStore(Database(path))
+    for country in ("PT", "BR", "DE"):
+        writer.put_users([UserRecord("u1", {"country": country})])
+        assert store.get_user("u1") == UserRecord("u1", {"country": country})
+    writer.delete_user("u1")
+    assert store.get_user("u1") is None
+
+
+def test_a_state_stands_until_a_transaction_is_committed(tmp_path: Path) -> None:
+    database = Database(tmp_path / "store.sqlite")
+    before = database.state()
+    assert database.state() == before
+    with database.writing() as connection:
+        connection.execute("INSERT INTO users (id, features, history) VALUES ('u1', '{}', '{}')")
+        assert database.state() == before
+    after = database.state()
+    assert after != before
+    database.close()
+    assert database.state() not in (before, after)
