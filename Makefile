@@ -8,7 +8,7 @@ TORCH := $(shell grep '^torch==' requirements.lock)
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 CPU_INDEX := https://download.pytorch.org/whl/cpu
 
-.PHONY: install lint test e2e compose-test bench serve
+.PHONY: install distributed lint test e2e compose-test bench serve
 
 install: .venv/installed
 
@@ -20,6 +20,13 @@ install: .venv/installed
 		|| $(PIP) install --retries 1 --timeout 60 $(TORCH)
 	$(PIP) install --retries 1 --timeout 60 -r requirements.lock
 	$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@
+
+# What training on several processes needs beside the rest: the extra `distributed`, see its lock.
+distributed: .venv/distributed
+
+.venv/distributed: .venv/installed requirements-distributed.lock
+	$(PIP) install --retries 1 --timeout 60 --no-deps -r requirements-distributed.lock
 	@touch $@
 
 lint: install

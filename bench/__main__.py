@@ -12,6 +12,9 @@ BENCHES = (
     "bench.overload",
     "bench.memory",
     "bench.swap",
+    "bench.train",
+    "bench.train_memory",
+    "bench.train_distributed",
 )
 
 

@@ -17,15 +17,17 @@ MARK = "installed"
 
 @dataclass(frozen=True)
 class Environment:
-    """What one peer needs. What the project pins too is installed in the project's version."""
+    """What one peer needs. pinned: what the project pins too comes in the project's version; else only torch does."""
 
     name: str
     packages: tuple[str, ...]
     torch: bool = True
+    pinned: bool = True
 
     def python(self, cache: Path) -> Path:
         """The interpreter; the environment is made where it is not there. Raises CalledProcessError where pip fails."""
-        key = hashlib.sha256("\n".join((*self.packages, LOCK.read_text(encoding="utf-8"))).encode()).hexdigest()
+        held = LOCK.read_text(encoding="utf-8") if self.pinned else pinned("torch") if self.torch else ""
+        key = hashlib.sha256("\n".join((*self.packages, held)).encode()).hexdigest()
         folder = cache / "environments" / f"{self.name}-{key[:8]}"
         python = folder / "bin" / "python"
         if not (folder / MARK).exists():
@@ -43,7 +45,8 @@ class Environment:
             from_cpu = [*pip, "--retries", "0", "--timeout", "15", "--index-url", CPU_INDEX, version]
             if subprocess.run(from_cpu, stderr=subprocess.DEVNULL, check=False).returncode:
                 subprocess.run([*pip, version], check=True)
-        subprocess.run([*pip, "--constraint", str(LOCK), *self.packages], check=True)
+        held = ("--constraint", str(LOCK)) if self.pinned else (pinned("torch"),) if self.torch else ()
+        subprocess.run([*pip, *held, *self.packages], check=True)
 
 
 def pinned(package: str) -> str:
@@ -58,3 +61,8 @@ HTTP = ("fastapi", "numpy", "pydantic", "uvicorn", "uvloop", "httptools")
 FASTAPI_TORCH = Environment("fastapi-torch", HTTP)
 OPENVINO = Environment("openvino", (*HTTP, "openvino==2026.4.1"), torch=False)
 LITSERVE = Environment("litserve", (*HTTP, "litserve==0.2.19"))
+
+ESTIMATOR = Environment("estimator", ("tensorflow-cpu==2.15.1",), torch=False, pinned=False)
+FUXICTR = Environment("fuxictr", ("fuxictr==2.3.10", "polars<2"), pinned=False)
+DEEPCTR = Environment("deepctr-torch", ("deepctr-torch==0.3.0", "tensorflow-cpu==2.15.1", "requests"), pinned=False)
+WIDEDEEP = Environment("pytorch-widedeep", ("pytorch-widedeep==1.7.0",), pinned=False)

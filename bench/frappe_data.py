@@ -1,52 +1,51 @@
 """The Frappe_x1 benchmark as published: ten fields, cost as in the row, train / valid / test. Never for a home."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import polars as pl
 
 from model.data.dataset import Dataset
+from model.data.frappe import history_fields
 from model.data.prepare import prepare
 from model.data.readers import Format, RawLog, Table, read_table
-from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, PairStatistic, Source
+from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, Source
 
 CONTEXT = ("daytime", "weekday", "isweekend", "homework", "cost", "weather", "country", "city")
-PARTS = {"train": "train_rebuilt", "stop": "valid", "gate": "test"}
+WORD = "Frappe_x1: exact valid and test, rebuilt train"
+STAND_IN = 64
 
 
-def benchmark(path: Path, *, history: bool = False) -> Dataset:
-    """The published task from PATH, which holds `frappe_x1/`: split `stop` is all of valid, `gate` is test.
+def benchmark(path: Path, schema: FeatureSchema, *, test: bool = False) -> Dataset:
+    """The published task from PATH, which holds `frappe_x1/`: split `stop` is all of valid.
 
-    Valid and test are exact, train is rebuilt. Apps are raw item numbers. `history` adds what the user did before,
-    the row's own event left out: installed crosses and pair counts, beside the ten fields. Rows are scored as they
-    were sampled, so the sampling rate is 1.
+    Split `gate` is test where it is to be read; otherwise the file is not opened, and the first rows of valid stand
+    there, which nothing reads. Valid and test are exact, train is rebuilt. Apps are raw item numbers. Rows are scored
+    as they were sampled, so the sampling rate is 1.
     """
-    texts = pl.col("user", "item", *CONTEXT).cast(pl.String)
-    frames = [
-        read_table(path / "frappe_x1" / f"{name}.parquet", Format.PARQUET).frame.select(
-            "label", texts, pl.lit(split).alias("split")
-        )
-        for split, name in PARTS.items()
-    ]
-    log = RawLog("frappe_x1", Table.of("frappe_x1", pl.concat(frames)))
-    dataset, _ = prepare(log, schema(history=history))
+    parts = [_part(path, "train_rebuilt", split="train"), _part(path, "valid", split="stop")]
+    last = _part(path, "test", split="gate") if test else parts[1].head(STAND_IN).with_columns(split=pl.lit("gate"))
+    dataset, _ = prepare(RawLog("frappe_x1", Table.of("frappe_x1", pl.concat([*parts, last]))), schema)
     return replace(dataset, facts=replace(dataset.facts, negatives="unused"))
 
 
-def schema(*, history: bool) -> FeatureSchema:
-    """The ten benchmark fields; with history also installed apps, own uses and their crosses."""
+def schema_of(crosses: Sequence[CrossSpec] = (), *, history: Sequence[str] | None = None) -> FeatureSchema:
+    """The ten benchmark fields and crosses of them.
+
+    history: also what is known of earlier uses, the row's own event left out, counted under each of these fields too.
+    """
     fields = [_field("user_id", Source.USER), _field("app_id", Source.APP)]
     fields += [_field(name, Source.CONTEXT) for name in CONTEXT]
+    known = () if history is None else history_fields(history)
     log = LogSpec(user="user", app="item", split="split")
-    if not history:
-        return FeatureSchema(fields=tuple(fields), log=log)
-    fields += [
-        FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI),
-        FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES, quantiles=50),
-        FieldSpec(name="other_users", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.OTHERS, quantiles=50),
-    ]
-    crosses = (CrossSpec(fields=("installed", "app_id"), bits=20),)
-    return FeatureSchema(fields=tuple(fields), crosses=crosses, log=log)
+    return FeatureSchema(fields=(*fields, *known), crosses=tuple(crosses), log=log)
+
+
+def _part(path: Path, name: str, *, split: str) -> pl.DataFrame:
+    texts = pl.col("user", "item", *CONTEXT).cast(pl.String)
+    frame = read_table(path / "frappe_x1" / f"{name}.parquet", Format.PARQUET).frame
+    return frame.select("label", texts, pl.lit(split).alias("split"))
 
 
 def _field(name: str, source: Source) -> FieldSpec:

@@ -1,6 +1,6 @@
 """What a table holds of each app, as tensors with a row an app, and what is taken of them to score N candidates."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,13 +10,14 @@ from torch import Tensor
 from model.batch import Bag, Side
 from model.halves import join, split
 from model.layers import Part
+from model.population import NOWHERE
 from model.query import App
 
 PART, UPPER, LOWER = "part.", ".hi", ".lo"
-KEYS, OTHERS = "keys", "others"
+KEYS, OTHERS, ORDINALS = "keys", "others", "ordinals"
 
 Columns = Mapping[str, Tensor]
-"""By name: `part.x`, or `part.x.hi` and `part.x.lo` where it is kept in halves, `keys`, and `others`."""
+"""By name: `part.x`, or `part.x.hi` and `part.x.lo` where it is kept in halves, `keys`, `others`, maybe `ordinals`."""
 
 
 @dataclass(frozen=True)
@@ -24,17 +25,20 @@ class AppSide:
     """How apps become rows of a table.
 
     encode: the side and the net's app part of some apps; halved: the parts that `fast` may read as bfloat16, kept in
-    halves (see `model.halves`); audience: how many users each app is known to have.
+    halves (see `model.halves`); audience: how many users each app is known to have; ordinals: those of a population
+    that the net's pair numbers are read from, None where they are not.
     """
 
     encode: Callable[[Sequence[App]], tuple[Side, Part]]
     halved: frozenset[str]
     audience: Mapping[str, int]
+    ordinals: Mapping[str, int] | None = None
 
     @property
     def needed(self) -> frozenset[str]:
         """Columns that every table of this net has."""
-        return frozenset({KEYS, OTHERS, *(PART + name + half for name in self.halved for half in (UPPER, LOWER))})
+        own = (KEYS, OTHERS) if self.ordinals is None else (KEYS, OTHERS, ORDINALS)
+        return frozenset({*own, *(PART + name + half for name in self.halved for half in (UPPER, LOWER))})
 
     def columns(self, apps: Sequence[App]) -> dict[str, Tensor]:
         """The rows of these apps, one after the other."""
@@ -48,6 +52,8 @@ class AppSide:
         keys = [bag.values for bag in side.keys]
         columns[KEYS] = torch.stack(keys, 1) if keys else torch.empty((len(apps), 0), dtype=torch.int64)
         columns[OTHERS] = torch.tensor([self.audience.get(app.id, 0) for app in apps], dtype=torch.float64)
+        if self.ordinals is not None:
+            columns[ORDINALS] = torch.tensor([self.ordinals.get(app.id, NOWHERE) for app in apps], dtype=torch.int64)
         return columns
 
 
@@ -56,12 +62,13 @@ class Gathered:
     """N rows of a table.
 
     part: the net's app part, (N, ...) each; keys: (N, C) int64, the apps' half of each two-sided cross in the
-    schema's order; others: (N,) float64, how many users each app is known to have.
+    schema's order; others: (N,) float64, how many users each app is known to have; ordinals: (N,) int64, see `AppSide`.
     """
 
     part: Part
     keys: Tensor
     others: Tensor
+    ordinals: Tensor | None = None
 
     @property
     def side(self) -> Side:
@@ -70,7 +77,7 @@ class Gathered:
         return Side(ids, ids.float(), keys=tuple(Bag(key, each) for key in self.keys.unbind(1)))
 
 
-def gathered(names: Iterable[str], take: Callable[[str], Tensor], *, exact: bool | None) -> Gathered:
+def gathered(names: Collection[str], take: Callable[[str], Tensor], *, exact: bool | None) -> Gathered:
     """What `take` picks of the columns of these names; exact: every part in fp32, else the halved ones as bfloat16.
 
     Where exact is None, without the halved ones.
@@ -82,7 +89,7 @@ def gathered(names: Iterable[str], take: Callable[[str], Tensor], *, exact: bool
             part[whole] = halved(whole, take, exact=exact)
         elif name.startswith(PART) and not name.endswith((UPPER, LOWER)):
             part[name.removeprefix(PART)] = take(name)
-    return Gathered(part, take(KEYS), take(OTHERS))
+    return Gathered(part, take(KEYS), take(OTHERS), take(ORDINALS) if ORDINALS in names else None)
 
 
 def halved(name: str, take: Callable[[str], Tensor], *, exact: bool) -> Tensor:

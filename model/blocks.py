@@ -20,15 +20,27 @@ class Per(StrEnum):
     KEY = "key"  # a row of the cross's table
     NUMBER = "number"  # the continuous value of the field
     EMBEDDING = "embedding"  # a dimension of the field's embedding
+    PRODUCT = "product"  # the product of two fields, the owner `a*b` in the order of their names
+    PLACE = "place"  # a place among others that belong to no field
 
 
 @dataclass(frozen=True)
 class Block:
-    """`size` neighbouring rows or columns that belong to one field or cross, the owner."""
+    """`size` neighbouring rows or columns that belong to one field or cross, the owner.
+
+    zero: whether those of a field that is new to a continued net begin at zero, so that its function stays the same;
+    None for as usual: weights of what is summed do, rows of a vocabulary do not.
+    """
 
     owner: str
     size: int
     per: Per
+    zero: bool | None = None
+
+    @property
+    def begins_at_zero(self) -> bool:
+        """See `zero`."""
+        return self.per not in (Per.VALUE, Per.KEY) if self.zero is None else self.zero
 
 
 Axes = Mapping[int, tuple[Block, ...]]

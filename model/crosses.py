@@ -139,8 +139,8 @@ class Crosses:
         columns = {}
         for sources in ((Source.USER, Source.CONTEXT, Source.HISTORY), (Source.APP,)):
             for kind in (Kind.CATEGORICAL, Kind.MULTI):
-                for place, field in enumerate(self.schema.of(*sources, kind=kind)):
-                    columns[field.name] = (Source.APP not in sources, kind, place)
+                for place, spec in enumerate(self.schema.of(*sources, kind=kind)):
+                    columns[spec.name] = (Source.APP not in sources, kind, place)
         return columns
 
     @cached_property

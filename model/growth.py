@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from model.crosses import Crosses
+from model.data.census import population_of
 from model.data.dataset import Dataset
-from model.data.examples import history_for, rows_of
 from model.data.history import audience_of
-from model.fitting import Keys, count_keys, fit_quantiles, no_keys, seen_values
+from model.data.training_rows import TrainingRows
+from model.fitting import Keys, no_keys
 from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, Source
 from model.transforms import Transform
 from model.vocabulary import Vocabulary
@@ -19,21 +20,24 @@ def grow(parent: Transform, schema: FeatureSchema, dataset: Dataset, *, compact:
 
     A vocabulary keeps its values in their order, takes in new ones by their minimum count, and adds up its counts. A
     known continuous field keeps its quantiles, since the net's weights are for numbers of that meaning. An exact cross
-    keeps its keys and takes in new ones. Fields are told by name; one that is new is fitted. compact: values and keys
-    that the training split does not hold are left out.
+    keeps its keys and takes in new ones. What is counted of all users is the dataset's, or where that is a window of
+    the service's own log, carried on (see `model.data.census`). Fields are told by name; one that is new is fitted.
+    compact: values and keys that the training split does not hold are left out.
     """
-    rows = rows_of(dataset, "train")
-    history, seen = history_for(schema, dataset, rows), seen_values(schema, dataset, rows)
+    rows = TrainingRows(schema, dataset)
+    seen = rows.seen_values()
     known = known_fields(parent.schema, schema)
     vocabularies = {}
     for field in schema.fields:
         if field.name in seen:
             before = parent.vocabularies[field.name] if field.name in known else Vocabulary.none(field.name)
             vocabularies[field.name] = before.grown(seen[field.name], min_count=field.min_count, compact=compact)
-    quantiles = fit_quantiles(schema, dataset, rows, history=history)
+    quantiles = rows.quantiles()
     quantiles |= {name: parent.quantiles[name] for name in quantiles if name in known}
-    transform = Transform(schema, vocabularies, quantiles, no_keys(schema, vocabularies), audience_of(dataset))
-    counted = count_keys(transform, dataset, rows, history=history)
+    population = population_of(schema, dataset, before=parent.population)
+    crosses = no_keys(schema, vocabularies)
+    transform = Transform(schema, vocabularies, quantiles, crosses, audience_of(dataset), population)
+    counted = rows.keys(transform)
     past = {name: parent.crosses.seen[name] for name in known_crosses(parent.schema, schema) if name in counted}
     kept = {
         cross.name: _union(past.get(cross.name), counted[cross.name], cross=cross, compact=compact)
@@ -62,7 +66,7 @@ def known_crosses(before: FeatureSchema, after: FeatureSchema) -> frozenset[str]
 
 def _meaning(field: FieldSpec) -> tuple[object, ...]:
     side = field.source if field.source in (Source.APP, Source.PAIR) else None
-    return side, field.kind is Kind.CONTINUOUS, field.of
+    return side, field.kind is Kind.CONTINUOUS, field.measure
 
 
 def _shape(schema: FeatureSchema, cross: CrossSpec) -> tuple[object, ...]:

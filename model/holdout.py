@@ -61,7 +61,8 @@ def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> di
 def shelves(dataset: Dataset, rows: pl.DataFrame, *, seed: int) -> pl.DataFrame:
     """Examples of a catalogue ranked for SHELF_COUNT of `rows`, SHELF_SIZE apps each; column _shelf numbers them."""
     asked, drawn = shelf_sides(dataset, rows, seed=seed)
-    of_its_app = ["app_id", "label", *(name for name in LOGGED if name != "history" and has_logged(rows))]
+    logged = [name for name in LOGGED if name in rows.columns and name != "history"] if has_logged(rows) else []
+    of_its_app = ["app_id", "label", *logged]
     numbered = asked.drop(of_its_app).with_row_index("_shelf")
     return numbered.join(drawn.select("app_id"), how="cross").with_columns(label=pl.lit(0, pl.Int8))
 

@@ -9,16 +9,14 @@ from torch import Tensor, nn
 
 from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
 from model.blocks import Axes, Block, Per, cross_rows, pair_numbers, side_numbers, total, value_rows
+from model.dropout import Dropout, MaskPool
+from model.lookup import looked_up, pooled, rows_of, summed
+from model.projection import Placed, projected, worthwhile
 
 Part = dict[str, Tensor]
 """What a side leaves for `combine`: tensors whose first dimension is the side's rows."""
 
 INITIAL_STD = 0.01
-
-
-def pooled(bag: Bag, table: Tensor, *, mode: str, sparse: bool = True) -> Tensor:
-    """(B, K): the rows of `table` (size, K) that each bag names, added up or averaged; an empty bag gives zeros."""
-    return F.embedding_bag(bag.values, table, bag.offsets, mode=mode, sparse=sparse)
 
 
 def small(*shape: int) -> Tensor:
@@ -34,10 +32,14 @@ def offsets_of(sizes: Sequence[FieldSize]) -> Tensor:
 
 
 class WideSide(nn.Module):
-    """A weight per id and per continuous value of one side, added up. forward -> (B,)."""
+    """A weight per id and per continuous value of one side, added up. forward -> (B,).
 
-    def __init__(self, sizes: SideSizes) -> None:
+    pooling: of the weights of a multi-valued field, see `pooled`.
+    """
+
+    def __init__(self, sizes: SideSizes, *, pooling: str = "sum") -> None:
         super().__init__()
+        self.pooling = pooling
         fields = (*sizes.ids, *sizes.bags)
         self.register_buffer("offsets", offsets_of(fields), persistent=False)
         self.table = nn.Parameter(torch.zeros(max(sum(field.size for field in fields), 1), 1))
@@ -52,30 +54,40 @@ class WideSide(nn.Module):
     def forward(self, side: Side) -> Tensor:
         """(B,)."""
         offsets = self.get_buffer("offsets")
-        total: Tensor = side.dense @ self.dense
+        total: Tensor = torch.mv(side.dense, self.dense)
         if self.id_count:
-            weights = F.embedding(side.ids + offsets[: self.id_count], self.table, sparse=True)
-            total = total + weights.sum((1, 2))
+            total = self._of_ids(side.ids + offsets[: self.id_count], total)
         for bag, offset in zip(side.bags, offsets[self.id_count :], strict=True):
-            total = total + pooled(Bag(bag.values + offset, bag.offsets), self.table, mode="sum")[:, 0]
+            total = total + pooled(Bag(bag.values + offset, bag.offsets), self.table, mode=self.pooling)[:, 0]
         return total
+
+    def _of_ids(self, ids: Tensor, total: Tensor) -> Tensor:
+        """(B,): `total` and each row's weights at `ids` (B, F)."""
+        if not torch.is_grad_enabled():
+            return total + F.embedding(ids, self.table).sum((1, 2))
+        rows = torch.arange(len(ids), device=ids.device).repeat_interleave(self.id_count)
+        return summed(self.table, ids.flatten(), rows, into=total)
 
 
 class Wide(nn.Module):
-    """The generalised linear model over raw values and cross-product features (Cheng et al. 2016, section 3.1)."""
+    """The generalised linear model over raw values and cross-product features (Cheng et al. 2016, section 3.1).
 
-    def __init__(self, sizes: Sizes) -> None:
+    crossed: False leaves the crosses out; pooling: of a multi-valued field's weights, see `pooled`.
+    """
+
+    def __init__(self, sizes: Sizes, *, crossed: bool = True, pooling: str = "sum") -> None:
         super().__init__()
-        self.request = WideSide(sizes.request)
-        self.app = WideSide(sizes.app)
+        self.request = WideSide(sizes.request, pooling=pooling)
+        self.app = WideSide(sizes.app, pooling=pooling)
         self.pair_dense = nn.Parameter(torch.zeros(sizes.pair_dense))
-        self.crosses = nn.Parameter(torch.zeros(max(sizes.crosses, 1), 1))
+        self.crosses = nn.Parameter(torch.zeros(max(sizes.crosses, 1), 1)) if crossed else None
         self.bias = nn.Parameter(torch.zeros(1))
         self.rows, self.numbers = cross_rows(sizes), pair_numbers(sizes)
 
     def axes(self) -> dict[str, Axes]:
         """See `Described`."""
-        return {"crosses": {0: self.rows}, "pair_dense": {0: self.numbers}}
+        crossed: dict[str, Axes] = {} if self.crosses is None else {"crosses": {0: self.rows}}
+        return crossed | {"pair_dense": {0: self.numbers}}
 
     def request_part(self, side: Side) -> Tensor:
         """(B,): the request's own weights and crosses."""
@@ -89,10 +101,16 @@ class Wide(nn.Module):
 
     def pair_part(self, pair: Pair) -> Tensor:
         """(N,): the weights of the two-sided crosses, the pair's continuous values, and the bias."""
-        return pair.dense @ self.pair_dense + self._crossed(pair.crosses, pair.dense.shape[0]) + self.bias
+        own = torch.mv(pair.dense, self.pair_dense)
+        return own + self._crossed(pair.crosses, pair.dense.shape[0]) + self.bias
 
     def _crossed(self, bags: Sequence[Bag], count: int) -> Tensor:
-        total: Tensor = self.crosses.new_zeros(count)
+        total: Tensor = self.bias.new_zeros(count)
+        if self.crosses is None or not bags:
+            return total
+        if torch.is_grad_enabled():  # all in one, so that their table has one gradient
+            rows = [rows_of(bag) for bag in bags]
+            return summed(self.crosses, torch.cat([bag.values for bag in bags]), torch.cat(rows), into=total)
         for bag in bags:
             total = total + pooled(bag, self.crosses, mode="sum")[:, 0]
         return total
@@ -120,6 +138,8 @@ class FieldEmbedding(nn.Module):
         placed = [member for group in self.groups for member in group]
         embedded = (Block(fields[member].name, dims[member], Per.EMBEDDING) for member in placed)
         self.columns = (*side_numbers(sizes), *embedded)
+        firsts = accumulate((dims[member] for member in placed), initial=sizes.dense)
+        self.firsts = dict(zip(placed, firsts, strict=False))
 
     def axes(self) -> dict[str, Axes]:
         """See `Described`; `columns` are those of the output."""
@@ -130,10 +150,26 @@ class FieldEmbedding(nn.Module):
 
     def forward(self, side: Side) -> Tensor:
         """(B, width)."""
-        parts = [side.dense]
-        for place, (group, table) in enumerate(zip(self.groups, self.tables, strict=True)):
-            parts += self._group(side, group, table, self.get_buffer(f"offsets_{place}"))
-        return torch.cat(parts, dim=1)
+        return torch.cat([side.dense, *self._embedded(side, frozenset())], dim=1)
+
+    def through(self, side: Side, weight: Tensor, *, bias: Tensor | None = None) -> Tensor:
+        """(B, H): W x + b of what forward gives; learning on a CPU by id where ids are few, see `model.projection`."""
+        by_id = torch.is_grad_enabled() and not weight.is_cuda
+        few = [self._few(place, len(side)) for place in range(len(self.groups))] if by_id else []
+        left_out = {field.place: field for fields in few for field in fields}
+        if not left_out:
+            return F.linear(self(side), weight, bias)
+        by_field = [[column for field in fields for column in field.columns] for fields in few]
+        kept = sorted(set(range(weight.shape[1])) - {column for columns in by_field for column in columns})
+        order = torch.tensor([*kept, *(column for columns in by_field for column in columns)])
+        sizes = [len(kept), *map(len, by_field)]
+        rest, *parts = torch.split(weight.index_select(1, order), sizes, dim=1)  # so that weight has one gradient
+        values = torch.cat([side.dense, *self._embedded(side, frozenset(left_out))], dim=1)
+        total = F.linear(values, rest, bias)
+        for table, columns, fields in zip(self.tables, parts, few, strict=True):
+            if fields:
+                total += projected(table, columns, side.ids, fields)
+        return total
 
     @torch.no_grad()
     def settle_unseen(self, counts: Mapping[str, Tensor]) -> None:
@@ -147,16 +183,38 @@ class FieldEmbedding(nn.Module):
                 rows = table[offset : offset + len(seen)]
                 rows[seen == 0] = (seen.float() @ rows) / seen.sum().clamp(min=1)
 
-    def _group(self, side: Side, group: list[int], table: Tensor, offsets: Tensor) -> list[Tensor]:
-        single = [member for member in group if member < self.id_count]
+    def _embedded(self, side: Side, left_out: frozenset[int]) -> list[Tensor]:
+        """What the fields but those left out give, in the order of `columns`."""
         parts = []
-        if single:
-            ids = side.ids if len(single) == self.id_count else side.ids[:, single]
-            parts.append(F.embedding(ids + offsets[: len(single)], table, sparse=True).flatten(1))
-        for member, offset in zip(group[len(single) :], offsets[len(single) :], strict=True):
-            bag = side.bags[member - self.id_count]
-            parts.append(pooled(Bag(bag.values + offset, bag.offsets), table, mode="mean"))
+        for place, (group, table) in enumerate(zip(self.groups, self.tables, strict=True)):
+            offsets = self.get_buffer(f"offsets_{place}")
+            single = [at for at, member in enumerate(group) if member < self.id_count and member not in left_out]
+            if single and len(single) == self.id_count:
+                parts.append(looked_up(table, side.ids + offsets[: self.id_count]).flatten(1))
+            elif single:
+                ids = side.ids[:, [group[at] for at in single]]
+                parts.append(looked_up(table, ids + offsets[single]).flatten(1))
+            for member, offset in zip(group, offsets, strict=True):
+                if member >= self.id_count:
+                    bag = side.bags[member - self.id_count]
+                    parts.append(pooled(Bag(bag.values + offset, bag.offsets), table, mode="mean"))
         return parts
+
+    def _few(self, place: int, rows: int) -> list[Placed]:
+        """The single-valued fields in the table at `place` whose products are to be made by id in `rows` rows."""
+        table, offsets = self.tables[place], self.get_buffer(f"offsets_{place}").tolist()
+        ends = [
+            *offsets[1:],
+            table.shape[0],
+        ]  # and not the fields' sizes: sharded training cuts a table to a batch's ids
+        sized = [
+            (member, end - start, start) for member, start, end in zip(self.groups[place], offsets, ends, strict=True)
+        ]
+        return [
+            Placed(member, start, size, range(self.firsts[member], self.firsts[member] + table.shape[1]))
+            for member, size, start in sized
+            if member < self.id_count and worthwhile(rows, size, table.shape[1])
+        ]
 
 
 class SplitLinear(nn.Module):
@@ -178,6 +236,18 @@ class SplitLinear(nn.Module):
         """See `Described`."""
         return {name: {1: tuple(blocks)} for name, blocks in zip(("request", "app", "pair"), self.columns, strict=True)}
 
+    def with_pair(self, hidden: Tensor, values: Tensor) -> Tensor:
+        """(N, H): `hidden`, the two sides' sum, and W_p p of the pair's values (N, P), where there are any."""
+        return hidden + F.linear(values, self.pair) if self.pair.shape[1] else hidden
+
+
+class ReLU(nn.ReLU):
+    """ReLU that overwrites what it is given while it learns: sums, which nothing else reads."""
+
+    def forward(self, values: Tensor) -> Tensor:
+        """Values of the same shape."""
+        return F.relu(values, inplace=self.training and torch.is_grad_enabled())
+
 
 class MLP(nn.Module):
     """ReLU layers down to one logit over the sum that a split first layer left. forward: (N, H) -> (N,)."""
@@ -185,9 +255,10 @@ class MLP(nn.Module):
     def __init__(self, hidden: Sequence[int], *, batch_norm: bool, dropout: float) -> None:
         super().__init__()
         layers: list[nn.Module] = []
+        masks = MaskPool(dropout)
         for width, following in zip(hidden, [*hidden[1:], 1], strict=True):
             layers += [nn.BatchNorm1d(width)] if batch_norm else []
-            layers += [nn.ReLU()] + ([nn.Dropout(dropout)] if dropout else []) + [nn.Linear(width, following)]
+            layers += [ReLU()] + ([Dropout(dropout, masks)] if dropout else []) + [nn.Linear(width, following)]
         self.layers = nn.Sequential(*layers)
 
     def forward(self, hidden: Tensor) -> Tensor:
@@ -207,12 +278,19 @@ class Deep(nn.Module):
 
     def request_part(self, side: Side) -> Tensor:
         """(B, H): W_r r + b."""
-        return F.linear(self.request(side), self.first.request, self.first.bias)
+        return through(self.request, side, self.first.request, bias=self.first.bias)
 
     def app_part(self, side: Side) -> Tensor:
         """(B, H): W_a a."""
-        return F.linear(self.app(side), self.first.app)
+        return through(self.app, side, self.first.app)
 
     def tower(self, hidden: Tensor, pair: Pair) -> Tensor:
         """(N,) logits from the two sides' sum (N, H) and the pair's values."""
-        return torch.as_tensor(self.mlp(hidden + F.linear(pair.dense, self.first.pair)))
+        return torch.as_tensor(self.mlp(self.first.with_pair(hidden, pair.dense)))
+
+
+def through(embedding: nn.Module, side: Side, weight: Tensor, *, bias: Tensor | None = None) -> Tensor:
+    """(B, H): W x + b of what an embedding, or what stands in for one, gives for a side."""
+    if isinstance(embedding, FieldEmbedding):
+        return embedding.through(side, weight, bias=bias)
+    return F.linear(embedding(side), weight, bias)

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.optim import Adagrad, Adam, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer
 
 from model.batch import Batch
 from model.layers import FieldEmbedding
@@ -24,18 +24,28 @@ SeenCounts = Mapping[str, Mapping[str, Tensor]]
 
 @dataclass(frozen=True)
 class Learner:
-    """A net with what learns beside it. position: None for a log that does not tell where its apps stood."""
+    """A net with what learns beside it.
+
+    position: None for a log that does not tell where its apps stood; dtype: what the dense layers multiply in, see
+    `model.precision`. Parameters, tables and what the optimizers keep are float32 in any case.
+    """
 
     net: Net
     position: PositionBias | None
     optimizers: list[Optimizer]
+    dtype: torch.dtype = torch.float32
 
     @classmethod
     def of(
-        cls, net: Net, position: PositionBias | None, *, optimizers: Callable[[nn.Module], list[Optimizer]]
+        cls,
+        net: Net,
+        position: PositionBias | None,
+        *,
+        optimizers: Callable[[nn.Module], list[Optimizer]],
+        dtype: torch.dtype = torch.float32,
     ) -> "Learner":
         """A learner whose optimizers, made for a module, train the net and the position term."""
-        return cls(net, position, optimizers(nn.ModuleList([net, *([position] if position else [])])))
+        return cls(net, position, optimizers(nn.ModuleList([net, *([position] if position else [])])), dtype)
 
     @property
     def parameters(self) -> dict[str, nn.Parameter]:
@@ -62,7 +72,8 @@ class Learner:
             for group in optimizer.param_groups:
                 if "scale" in group:  # a batch's mean loss is to count as the sum over its rows, however many those are
                     group["scale"] = float(len(batch))
-        logits = forward(self.net, batch)
+        with multiplying(self.dtype, batch.label.device):
+            logits = forward(self.net, batch).float()
         if self.position is not None and batch.position is not None:
             logits = logits + self.position(batch.position)
         loss = F.binary_cross_entropy_with_logits(logits, batch.label, weight=batch.weight)
@@ -90,6 +101,11 @@ def seen_counts(net: Net, transform: Transform) -> SeenCounts:
     return {path: counts for path, module in net.named_modules() if isinstance(module, FieldEmbedding)}
 
 
+def multiplying(dtype: torch.dtype, device: torch.device) -> torch.autocast:
+    """The dense layers' products in `dtype`, from rounded copies of float32 weights; float32 leaves all as it is."""
+    return torch.autocast(device.type, dtype=torch.bfloat16, enabled=dtype is torch.bfloat16)
+
+
 def initial_state(optimizer: Optimizer, group: Mapping[str, Any], parameter: nn.Parameter) -> dict[str, Tensor]:
     """What an optimizer keeps of a parameter before its first step, by name; empty for one that keeps nothing."""
     zeros = torch.zeros_like(parameter)
@@ -100,4 +116,6 @@ def initial_state(optimizer: Optimizer, group: Mapping[str, Any], parameter: nn.
             return {"step": torch.zeros(()), "sum": zeros + group["initial_accumulator_value"]}
         case Adam():
             return {"step": torch.zeros(()), "exp_avg": zeros, "exp_avg_sq": zeros.clone()}
+        case SGD():
+            return {"momentum_buffer": zeros} if group["momentum"] else {}
     return {}

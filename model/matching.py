@@ -78,10 +78,18 @@ class Matcher:
             case Per.KEY:
                 return self._keys(block.owner) if block.owner in self.crosses else None
             case Per.NUMBER:
-                theirs, mine = (transform.quantiles.get(block.owner) for transform in (self.before, self.after))
-                return Match.whole(size) if block.owner in self.fields and theirs == mine else None
+                return Match.whole(size) if self._alike(block.owner) else None
             case Per.EMBEDDING:
                 return Match.whole(size) if block.owner in self.fields else None
+            case Per.PRODUCT:
+                return Match.whole(size) if all(map(self._alike, block.owner.split("*"))) else None
+            case Per.PLACE:
+                return Match.whole(size)
+
+    def _alike(self, field: str) -> bool:
+        """Whether a value of the field is what it was before; numbers by the same quantiles."""
+        theirs, mine = (transform.quantiles.get(field) for transform in (self.before, self.after))
+        return field in self.fields and theirs == mine
 
     def _keys(self, cross: str) -> Match:
         """The rows of a cross: a hashed one's stay, an exact one's go by key, a new key with the row of unseen keys."""

@@ -6,11 +6,13 @@ from typing import Any, ClassVar
 import torch
 from pydantic import BaseModel, ConfigDict, Field
 from torch import Tensor, nn
-from torch.optim import Adagrad, Adam, Optimizer
+from torch.optim import SGD, Adagrad, Adam, Optimizer
 
 from model.layers import FieldEmbedding, Wide
+from model.row_adagrad import RowAdagrad
 from model.row_adam import RowAdam
 from model.row_optimizer import Moments, RowOptimizer
+from model.row_sgd import RowSGD
 
 
 class FTRLProximal(RowOptimizer):
@@ -57,7 +59,10 @@ class FTRLProximal(RowOptimizer):
 
 
 class PaperRecipe(BaseModel):
-    """FTRL-Proximal with L1 for the wide side and AdaGrad for the deep one (Cheng et al. 2016, section 3.3)."""
+    """FTRL-Proximal with L1 for the wide side and AdaGrad for the deep one (Cheng et al. 2016, section 3.3).
+
+    row_wise: one accumulator for each row of a table instead of one for each of its numbers, see `RowAdagrad`.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     net_params: ClassVar[Mapping[str, Any]] = {}
@@ -69,14 +74,19 @@ class PaperRecipe(BaseModel):
     l2: float = Field(0.0, ge=0)
     rate: float = Field(0.05, gt=0)
     initial_accumulator: float = Field(1e-4, ge=0)
+    row_wise: bool = False
 
     def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
         """The optimizers of one training run."""
         wide, tables, dense = parameter_groups(net)
         ftrl = {"alpha": self.alpha, "beta": self.beta, "l1": self.l1, "l2": self.l2, "scale": float(batch_size)}
-        deep = [*tables, *dense]
+        rows = {"lr": self.rate, "initial": self.initial_accumulator, "row_wise": self.row_wise}
         built: list[Optimizer] = [FTRLProximal(wide, ftrl)] if wide else []
-        return built + ([Adagrad(deep, self.rate, initial_accumulator_value=self.initial_accumulator)] if deep else [])
+        built += [RowAdagrad(tables, rows)] if tables else []
+        if dense:
+            begin = self.initial_accumulator
+            built.append(Adagrad(dense, self.rate, initial_accumulator_value=begin, fused=fusable(dense)))
+        return built
 
 
 class AdamRecipe(BaseModel):
@@ -93,13 +103,44 @@ class AdamRecipe(BaseModel):
     def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
         """The optimizers of one training run."""
         wide, tables, dense = parameter_groups(net)
-        built: list[Optimizer] = [Adam(dense, self.rate)] if dense else []
+        built: list[Optimizer] = [Adam(dense, self.rate, fused=fusable(dense))] if dense else []
         sparse = [({"params": wide, "l2": self.wide_l2}), ({"params": tables, "l2": self.embedding_l2})]
-        return [*built, RowAdam([group for group in sparse if group["params"]], rate=self.rate)]
+        groups = [group for group in sparse if group["params"]]
+        return built + ([RowAdam(groups, rate=self.rate)] if groups else [])
 
 
-Recipe = PaperRecipe | AdamRecipe
-RECIPES: Mapping[str, type[Recipe]] = {"paper": PaperRecipe, "adam": AdamRecipe}
+class SGDRecipe(BaseModel):
+    """Stochastic gradient descent: with momentum for the dense layers, without for tables and the wide side.
+
+    table_rate: a table's row moves with the share of a batch that names it, so its rate is higher than the others'.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+    net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.3}
+    decays: ClassVar[bool] = True
+
+    rate: float = Field(0.1, gt=0)
+    table_rate: float = Field(2.0, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    l2: float = Field(0.0, ge=0)
+
+    def optimizers(self, net: nn.Module, batch_size: int) -> list[Optimizer]:
+        """The optimizers of one training run."""
+        wide, tables, dense = parameter_groups(net)
+        built: list[Optimizer] = []
+        if dense:
+            built.append(SGD(dense, self.rate, momentum=self.momentum, weight_decay=self.l2, fused=fusable(dense)))
+        sparse = [*wide, *tables]
+        return built + ([RowSGD([{"params": sparse, "l2": self.l2}], rate=self.table_rate)] if sparse else [])
+
+
+Recipe = PaperRecipe | AdamRecipe | SGDRecipe
+RECIPES: Mapping[str, type[Recipe]] = {"paper": PaperRecipe, "adam": AdamRecipe, "sgd": SGDRecipe}
+
+
+def fusable(params: Iterable[nn.Parameter]) -> bool:
+    """Whether torch's fused optimizers take them: one pass over the memory instead of one for each operation."""
+    return all(param.device.type in ("cpu", "cuda") and param.dtype is torch.float32 for param in params)
 
 
 def parameter_groups(net: nn.Module) -> tuple[list[nn.Parameter], list[nn.Parameter], list[nn.Parameter]]:

@@ -1,13 +1,16 @@
 """The continuous values of many candidates beside one request: those of `Transform.pairs`, off a table's rows."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from model.app_columns import Gathered
 from model.app_table import AppTable
+from model.population import population_fields
+from model.query import Query
 from model.schema import Kind, PairStatistic, Source
 from model.transforms import Transform
 
@@ -20,18 +23,33 @@ class PairNumbers:
 
     def __init__(self, transform: Transform) -> None:
         fields = transform.schema.of(Source.PAIR, kind=Kind.CONTINUOUS)
-        self._fields = [(one.of, transform.quantiles[one.name]) for one in fields if one.of]
+        self._fields = [(one.measure, transform.quantiles[one.name]) for one in fields if one.measure]
+        self._measured = population_fields(transform.schema)
+        self._population = transform.population
 
     def __len__(self) -> int:
         return len(self._fields)
 
-    def of(self, uses: Floats, others: Floats) -> Tensor:
-        """(N, D) float32 of apps that the user used `uses` (N,) times, and that `others` (N,) users have."""
-        statistics = {PairStatistic.USES: uses, PairStatistic.OTHERS: np.maximum(others - (uses > 0), 0)}
+    def of(self, asked: Sequence[tuple[Query, Floats]], apps: Gathered) -> Tensor:
+        """(N, D) float32 of the apps of several requests in turn: of each its query and its apps' uses (n,)."""
+        uses = np.concatenate([used for _, used in asked])
+        others = np.maximum(apps.others.numpy() - (uses > 0), 0)
+        statistics = {PairStatistic.USES: uses, PairStatistic.OTHERS: others, **self._of_all(asked, apps)}
         dense = np.empty((len(uses), len(self._fields)), dtype=np.float32)
-        for place, (statistic, quantiles) in enumerate(self._fields):
-            dense[:, place] = quantiles.normalise(statistics[statistic])
+        for place, (measure, quantiles) in enumerate(self._fields):
+            dense[:, place] = quantiles.normalise(statistics[measure])
         return torch.from_numpy(dense)
+
+    def _of_all(self, asked: Sequence[tuple[Query, Floats]], apps: Gathered) -> dict[str, Floats]:
+        """(N,) each, the measures of all users."""
+        if not self._measured or apps.ordinals is None:
+            return {}
+        parts = np.split(apps.ordinals.numpy(), np.cumsum([len(used) for _, used in asked])[:-1])
+        found = [
+            self._population.measured(self._measured, query, apps=part, uses=used)
+            for (query, used), part in zip(asked, parts, strict=True)
+        ]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}
 
 
 def uses_of(history: Mapping[str, int], table: AppTable, rows: Rows) -> Floats:

@@ -4,6 +4,7 @@ import torch
 from torch import Tensor, nn
 
 MOST = 50
+AT_ONCE = 1 << 20
 
 
 class PositionBias(nn.Module):
@@ -18,7 +19,8 @@ class PositionBias(nn.Module):
     def __init__(self, positions: Tensor) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.zeros(MOST + 1))
-        counts = torch.bincount(positions.clamp(0, MOST), minlength=MOST + 1).float()
+        parts = (torch.bincount(part.clamp(0, MOST), minlength=MOST + 1) for part in torch.split(positions, AT_ONCE))
+        counts = torch.stack([*parts]).sum(0).float()
         counts[0] = 0.0
         self.register_buffer("shares", counts / counts.sum().clamp(min=1.0), persistent=False)
 

@@ -4,7 +4,7 @@ import hashlib
 import json
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -42,6 +42,8 @@ class PairStatistic(StrEnum):
 
     USES = "uses"  # how often the user used the candidate before
     OTHERS = "others"  # how many other users are known to use the candidate
+    IN_CONTEXT = "in_context"  # how many users are known to use the candidate under the request's value of `by`
+    SIMILAR = "similar"  # which share of those who have an app of the user's has the candidate too, over their apps
 
 
 class FieldSpec(BaseModel):
@@ -58,6 +60,12 @@ class FieldSpec(BaseModel):
     max_values: int = Field(50, ge=1, le=1000)
     required: bool = False
     of: PairStatistic | None = None
+    by: Name | None = None
+
+    @property
+    def measure(self) -> str | None:
+        """What a pair field counts, by a name that tells it from any other: `uses`, `in_context.daytime`."""
+        return None if self.of is None else ".".join(filter(None, (self.of, self.by)))
 
     @model_validator(mode="after")
     def _source_fits_kind(self) -> Self:
@@ -67,6 +75,8 @@ class FieldSpec(BaseModel):
             raise ValueError(f"field {self.name!r}: 'of' goes with source pair, and only with it")
         if self.source is Source.PAIR and self.kind is not Kind.CONTINUOUS:
             raise ValueError(f"pair field {self.name!r} is {self.kind}; a pair field is continuous")
+        if (self.of is PairStatistic.IN_CONTEXT) != (self.by is not None):
+            raise ValueError(f"field {self.name!r}: 'by' names the field to count by, for 'of: in_context' alone")
         if self.required and self.source not in (Source.USER, Source.CONTEXT):
             raise ValueError(f"field {self.name!r} of source {self.source} cannot be required in a request")
         return self
@@ -142,7 +152,16 @@ class FeatureSchema(BaseModel):
             raise ValueError(f"fields both declared and retired: {', '.join(both)}")
         for cross in self.crosses:
             self._check_cross(cross)
+        for field in self.fields:
+            self._check_by(field)
         return self
+
+    def _check_by(self, field: FieldSpec) -> None:
+        possible = [one.name for one in self.of(Source.USER, Source.CONTEXT, kind=Kind.CATEGORICAL)]
+        allowed = [name for name in possible if name != "user_id"]
+        if field.by is not None and field.by not in allowed:
+            hint = "own uses are 'of: uses'" if field.by == "user_id" else f"there are {', '.join(allowed) or 'none'}"
+            raise ValueError(f"field {field.name!r}: {field.by!r} is no categorical user or context field; {hint}")
 
     def _check_cross(self, cross: CrossSpec) -> None:
         specs = {field.name: field for field in self.fields}
@@ -166,6 +185,7 @@ class FeatureSchema(BaseModel):
     def fingerprint(self) -> str:
         """The sha256 of what shapes the network's input; the log's column names do not count."""
         shape = self.model_dump(mode="json", include={"fields", "crosses"})
+        shape["fields"] = [_without_by(field) for field in shape["fields"]]
         return hashlib.sha256(json.dumps(shape, sort_keys=True).encode()).hexdigest()
 
     def incompatibilities(self, live: "FeatureSchema") -> list[str]:
@@ -186,6 +206,11 @@ class FeatureSchema(BaseModel):
     def compatible(self, live: "FeatureSchema") -> bool:
         """True when every request that `live` accepts is accepted under this schema too."""
         return not self.incompatibilities(live)
+
+
+def _without_by(field: dict[str, Any]) -> dict[str, Any]:
+    """A field without `by` where it has none, as the bundles of releases that knew no `by` were sealed."""
+    return {name: value for name, value in field.items() if name != "by" or value is not None}
 
 
 def parse_schema(text: str, *, origin: str = "schema.yaml") -> FeatureSchema:

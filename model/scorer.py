@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import islice
 from typing import Any
 
@@ -15,6 +16,7 @@ from model.app_table import AppTable
 from model.batch import Side
 from model.bundle import Bundle
 from model.layers import Part
+from model.population import population_fields
 from model.query import App, Query, categorical, continuous, multi
 from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 from model.transforms import Transform
@@ -49,10 +51,26 @@ class Scorer:
         net.requires_grad_(False).eval()
         return cls(manifest.version, bundle.schema, bundle.transform, net, math.log(manifest.sampling_rate))
 
+    @cached_property
+    def measured(self) -> tuple[FieldSpec, ...]:
+        """The pair fields that tell something of all users."""
+        return population_fields(self.schema)
+
+    def measures(self, query: Query, ids: Sequence[str]) -> list[dict[str, float]]:
+        """What each of the apps is scored with of all users, by `FieldSpec.measure`: N of them."""
+        if not self.measured:
+            return [{} for _ in ids]
+        uses = np.array([query.history.get(app_id, 0) for app_id in ids], dtype=np.float64)
+        known = self.transform.population
+        found = known.measured(self.measured, query, apps=known.ordinals_of(ids), uses=uses)
+        columns = [values.tolist() for values in found.values()]
+        return [dict(zip(found, values, strict=True)) for values in zip(*columns, strict=True)]
+
     @property
     def app_side(self) -> AppSide:
         """How this net's tables encode their apps."""
-        return AppSide(self._encoded, self.net.halved, self.transform.audience)
+        known = self.transform.population.ordinals if self.measured else None
+        return AppSide(self._encoded, self.net.halved, self.transform.audience, known)
 
     def table(self, apps: Sequence[App], *, capacity: int = 0) -> AppTable:
         """The app side of a catalogue, computed once; `capacity` rows are set aside."""
@@ -71,7 +89,7 @@ class Scorer:
             return np.empty(0)
         request = self.request_side(query)
         app, ids = table.gather(torch.from_numpy(rows), exact=True), table.ids
-        statistics = pair_statistics(query, [ids[row] for row in rows.tolist()], self.transform.audience)
+        statistics = pair_statistics(query, [ids[row] for row in rows.tolist()], self.transform)
         pair = self.transform.pairs(request, app.side, statistics)
         logits = self.net.combine(self.net.request_part(request), app.part, pair)
         return torch.sigmoid(logits.double() + self.log_rate).numpy()
@@ -112,11 +130,11 @@ def _columns(fields: Sequence[FieldSpec], rows: Sequence[Mapping[str, Any]]) -> 
     }
 
 
-def pair_statistics(
-    query: Query, ids: Sequence[str], audience: Mapping[str, int]
-) -> Mapping[PairStatistic, npt.NDArray[np.float64]]:
-    """(N,) each: how often the user used each candidate, and how many others are known to use it."""
-    used, known = query.history.get, audience.get
+def pair_statistics(query: Query, ids: Sequence[str], transform: Transform) -> Mapping[str, npt.NDArray[np.float64]]:
+    """(N,) each, by `FieldSpec.measure`, of the candidates and who asks: everything that a pair field may be `of`."""
+    used, known = query.history.get, transform.audience.get
     uses = np.fromiter((used(app_id, 0) for app_id in ids), dtype=np.float64, count=len(ids))
     users = np.fromiter((known(app_id, 0) for app_id in ids), dtype=np.float64, count=len(ids))
-    return {PairStatistic.USES: uses, PairStatistic.OTHERS: np.maximum(users - (uses > 0), 0)}
+    fields, population = population_fields(transform.schema), transform.population
+    measured = population.measured(fields, query, apps=population.ordinals_of(ids), uses=uses) if fields else {}
+    return {PairStatistic.USES: uses, PairStatistic.OTHERS: np.maximum(users - (uses > 0), 0), **measured}

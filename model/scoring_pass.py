@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
+from model.app_columns import Gathered
 from model.app_table import AppTable
 from model.batch import Pair
 from model.cross_plan import met
@@ -17,6 +17,10 @@ from model.quick import quickened
 from model.request_side import Encoded, RequestSide
 from model.scorer import Scorer
 from model.sums import Added, Sums
+
+WIDE = 4096
+"""Numbers of a request's part that are not halved, above which requests are combined one by one: to write them once for
+every candidate would cost more than that saves."""
 
 
 @dataclass(frozen=True)
@@ -55,26 +59,30 @@ class ScoringPass:
 
     def _of_one_table(self, asked: Sequence[Candidates]) -> Tensor:
         table, encoded = asked[0].table, [one.encoded for one in asked]
+        mine = self._requests.parts(encoded)
+        if len(asked) > 1 and sum(one[0].numel() for name, one in mine.items() if name not in self._halved) > WIDE:
+            return torch.cat([self._of_one_table([one]) for one in asked])
         counts = [len(one.rows) for one in asked]
         rows = torch.cat([one.rows for one in asked])
         if not len(rows):
             return torch.empty(0)
         apps = table.gather(rows, exact=None)
-        pair = Pair(self._paired(asked, apps.others), (met([one.keys for one in encoded], apps.keys, counts),))
+        pair = Pair(self._paired(asked, apps), (met([one.keys for one in encoded], apps.keys, counts),))
         # A net adds and multiplies these: a sum made in blocks takes part in that as a tensor does.
         request: dict[str, Any] = {}
         app: dict[str, Any] = dict(apps.part)
-        for name, mine in self._requests.parts(encoded).items():
+        for name, part in mine.items():
             if name in self._halved:
                 take = partial(table.halved, name, exact=self._dtype is torch.float32)
-                app[name] = Sums(take, rows, mine=mine.to(self._dtype), counts=counts)
+                app[name] = Sums(take, rows, mine=part.to(self._dtype), counts=counts)
                 request[name] = Added()
             else:
-                request[name] = mine if len(asked) == 1 else mine.repeat_interleave(torch.tensor(counts), dim=0)
+                request[name] = part if len(asked) == 1 else part.repeat_interleave(torch.tensor(counts), dim=0)
         return self._net.combine(request, app, pair)
 
-    def _paired(self, asked: Sequence[Candidates], others: Tensor) -> Tensor:
+    def _paired(self, asked: Sequence[Candidates], apps: Gathered) -> Tensor:
         if not len(self._numbers):
-            return torch.empty((len(others), 0))
+            return torch.empty((len(apps.others), 0))
+        queries = [one.encoded.query for one in asked]
         uses = [uses_of(one.encoded.query.history, one.table, one.rows.numpy()) for one in asked]
-        return self._numbers.of(np.concatenate(uses), others.numpy())
+        return self._numbers.of([*zip(queries, uses, strict=True)], apps)

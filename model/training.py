@@ -1,77 +1,56 @@
-"""Training: the loop and its guards. One logistic loss, every part of the net trained jointly."""
+"""Training: one logistic loss, every part of the net trained jointly, from the log to the weights of the best epoch."""
 
-import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import torch
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from torch import Tensor
 
+from model.checkpoint import Snapshot
 from model.data.dataset import Dataset
-from model.data.examples import Examples, encode, rows_of
+from model.data.encoded import Encoded, Encoder
+from model.data.examples import encode
+from model.data.stored_past import keep_past
+from model.device import CPU, chosen, move
 from model.fitting import fit
 from model.growth import grow
 from model.learner import POSITION, Learner, SeenCounts, seen_counts
+from model.memory import keep_freed_memory
 from model.metrics import auc, log_loss
-from model.optim import RECIPES, Recipe
 from model.position import PositionBias
+from model.precision import training_dtype
+from model.pretraining import pretrain
+from model.run import Kept, Progress, Run, Watch, labels, probabilities
+from model.run_state import restore
 from model.scorer import Scorer
 from model.statistics import statistics_of
+from model.train_config import TrainConfig, TrainingFailed
 from model.transforms import Transform
 from model.warmstart import Transferred, WarmStart, transfer
-from model.zoo import Net, build, forward
+from model.workspace import Workspace
+from model.zoo import ARCHITECTURES, Net, build, check_params
 
-ROWS_AT_ONCE = 8192
+__all__ = [
+    "Progress",
+    "TrainConfig",
+    "TrainResult",
+    "Training",
+    "TrainingFailed",
+    "Workspace",
+    "check_labels",
+    "predict",
+    "probabilities",
+    "train",
+]
 
-
-class TrainingFailed(RuntimeError):
-    """Training cannot go on or cannot start; the message holds the numbers."""
-
-
-class TrainConfig(BaseModel):
-    """What is trained and how."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    architecture: str = "wide_deep"
-    params: dict[str, Any] = Field(default_factory=dict)
-    recipe: str = "paper"
-    recipe_options: dict[str, Any] = Field(default_factory=dict)
-    batch_size: int = Field(512, ge=1)
-    epochs: int = Field(30, ge=1)
-    patience: int = Field(2, ge=1)
-    seed: int = 0
-
-    def built_recipe(self) -> Recipe:
-        """The recipe with its options. Raises TrainingFailed naming an unknown recipe or option."""
-        if self.recipe not in RECIPES:
-            raise TrainingFailed(f"no recipe {self.recipe!r}; there are {', '.join(sorted(RECIPES))}")
-        try:
-            return RECIPES[self.recipe].model_validate(self.recipe_options)
-        except ValidationError as error:
-            first = error.errors()[0]
-            raise TrainingFailed(f"recipe {self.recipe}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-
-
-@dataclass(frozen=True)
-class Progress:
-    """Where a run stands. loss: the mean of the epoch so far; auc: of the last finished epoch on the stop split.
-
-    Epoch 0 is a warm start before its first step; its loss is the stop split's.
-    """
-
-    epoch: int
-    epochs: int
-    step: int
-    steps: int
-    loss: float
-    auc: float | None
+TRAINING, PRETRAINING = "training", "pretraining"
+POSITIONS_AT_ONCE = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -101,38 +80,166 @@ class TrainResult:
 def train(
     config: TrainConfig, dataset: Dataset, *, progress: Callable[[Progress], None], start: WarmStart | None = None
 ) -> TrainResult:
-    """Fit the transform, train the net, stop early on the stop split's AUC, keep the best epoch's weights.
+    """A training that is done in one go, see `Training.run`."""
+    return Training(config, dataset, start).run(progress)
 
-    start: begin from a parent, whose transform is grown and whose weights and optimizer state are taken over; that
-    untrained start is a candidate too, so the result is never worse than it on the stop split.
-    Raises TrainingFailed on a loss that is not finite, labels of one class, or an empty split, with the numbers.
+
+@dataclass(frozen=True)
+class Training:
+    """One training. start: begin from a parent, whose transform is grown and whose weights and optimizer state are
+    taken over; workspace: where it keeps what it needs to go on after it was killed, and rows that memory need not
+    hold; None to keep all in memory.
     """
-    recipe = config.built_recipe()
-    check_labels(dataset)
-    schema, start = dataset.schema, start and start.under(dataset.facts.sampling_rate)
-    transform = grow(start.parent.transform, schema, dataset, compact=start.compact) if start else fit(schema, dataset)
-    examples = encode(transform, dataset, rows_of(dataset, "train"))
-    held_out = encode(transform, dataset, rows_of(dataset, "stop"))
-    with torch.random.fork_rng(devices=[]), unchecked_sparse():
-        torch.manual_seed(config.seed)
-        net = build(config.architecture, {**recipe.net_params, **config.params}, transform.sizes)
-        optimizers = partial(recipe.optimizers, batch_size=config.batch_size)
-        learner = Learner.of(net, _position(examples, start), optimizers=optimizers)
-        transferred, seen = transfer(start, learner, transform) if start else (None, seen_counts(net, transform))
-        run = Run(config, learner, progress)
-        if start:
-            run.begin(held_out)
-        kept = run.fit(examples, held_out, seen=seen, decays=recipe.decays)
-    scores = probabilities(net, held_out)
-    metrics = {"auc": auc(_array(held_out.label), scores), "log_loss": log_loss(_array(held_out.label), scores)}
-    statistics = statistics_of(dataset, transform, scores)
-    return TrainResult(config, transform, net, metrics, statistics, kept.state, run.history, kept.epoch, transferred)
+
+    config: TrainConfig
+    dataset: Dataset
+    start: WarmStart | None = None
+    workspace: Workspace | None = None
+
+    def run(self, progress: Callable[[Progress], None]) -> TrainResult:
+        """Fit the transform, train the net, stop early on the stop split's AUC, keep the best epoch's weights.
+
+        The untrained start from a parent is a candidate too, so the result is never worse than it on the stop split.
+        Raises TrainingFailed on a loss that is not finite, labels of one class, an empty split, no GPU where one was
+        asked for, or a checkpoint that cannot be gone on from, and UnknownArchitecture.
+        """
+        config, dataset = self.config, self.dataset
+        device = chosen(config.device)
+        check_params(config.architecture, config.net_params())
+        check_labels(dataset)
+        start = self.start and self.start.under(dataset.facts.sampling_rate)
+        if self.workspace is not None:
+            self.workspace.opened()
+        kept = self.workspace.latest(self._identity) if self.workspace is not None else None
+        rows = self._rows(start)
+        fork = torch.random.fork_rng(devices=[torch.cuda.current_device()] if device != CPU else [])
+        keep_freed_memory()
+        with fork, unchecked_sparse():
+            torch.manual_seed(config.seed)
+            after = self.workspace.after_step(self._identity) if self.workspace is not None else nothing
+            fitter = _Fitter(config, rows, device, partial(Watch, progress, after=after), kept)
+            machine = fitter.pretrained() if start is None else None
+            learner = fitter.learner(config.architecture, config.net_params(), _position(rows.train, start))
+            if machine is not None:
+                pretrain(learner.net, machine)
+            transferred, seen = None, seen_counts(learner.net, rows.transform)
+            if start is not None:
+                transferred, seen = transfer(start, learner, rows.transform)
+            run, best = fitter.fit(Run(config, learner, fitter.watch(TRAINING)), seen, begin=start is not None)
+        scores, label = probabilities(learner.net, rows.stop), labels(rows.stop)
+        metrics = {"auc": auc(label, scores), "log_loss": log_loss(label, scores)}
+        return TrainResult(
+            config,
+            rows.transform,
+            learner.net.to(CPU),
+            metrics,
+            statistics=statistics_of(dataset, rows.transform, scores),
+            optimizer_state={name: tensor.cpu() for name, tensor in best.state.items()},
+            history=run.history,
+            best_epoch=best.epoch,
+            transferred=transferred,
+        )
+
+    def _rows(self, start: WarmStart | None) -> "_Rows":
+        """The fitted transform and the encoded splits, from the workspace where they stand there."""
+        dataset, space = self.dataset, self.workspace
+
+        def fitted() -> Transform:
+            if start is None:
+                return fit(dataset.schema, dataset)
+            return grow(start.parent.transform, dataset.schema, dataset, compact=start.compact)
+
+        if space is None:
+            encoder = Encoder(fitted(), dataset)
+            return _Rows(encoder.transform, encoder.held("train"), encoder.held("stop"))
+        keep_past(dataset, space.folder / "events")
+        encoder = Encoder(space.transform(self._origin, dataset.schema, fitted), dataset)
+        train, stop = (space.rows(encoder, split, self._origin) for split in ("train", "stop"))
+        return _Rows(encoder.transform, train, stop)
+
+    @cached_property
+    def _origin(self) -> dict[str, Any]:
+        """What the transform is fitted to: the data, and the version whose transform is grown."""
+        parent = self.start.parent.manifest.version if self.start else None
+        return {
+            "data": self.dataset.fingerprint(),
+            "parent": parent,
+            "compact": bool(self.start and self.start.compact),
+        }
+
+    @cached_property
+    def _identity(self) -> dict[str, Any]:
+        """What a checkpoint is of."""
+        config = {f"config.{name}": value for name, value in self.config.model_dump(mode="json").items()}
+        device = chosen(self.config.device)
+        dtype = str(training_dtype(self.config.precision, device))
+        optimizer = {"optimizer": self.start.optimizer} if self.start else {}
+        return self._origin | config | optimizer | {"device": device.type, "products in": dtype}
 
 
-def _position(examples: Examples, start: WarmStart | None) -> PositionBias | None:
+@dataclass(frozen=True)
+class _Rows:
+    """What a training is fitted to: the transform, and the splits encoded by it."""
+
+    transform: Transform
+    train: Encoded
+    stop: Encoded
+
+
+@dataclass(frozen=True)
+class _Fitter:
+    """Fits nets to the rows of one training. watch: who looks on, by phase; kept: what an interrupted training left."""
+
+    config: TrainConfig
+    rows: _Rows
+    device: torch.device
+    watch: Callable[[str], Watch]
+    kept: Snapshot | None = None
+
+    def learner(self, architecture: str, params: Mapping[str, Any], position: PositionBias | None) -> Learner:
+        """A fresh net with its optimizers."""
+        net = build(architecture, params, self.rows.transform.sizes)
+        optimizers = partial(self.config.built_recipe().optimizers, batch_size=self.config.batch_size)
+        return Learner.of(
+            net, position, optimizers=optimizers, dtype=training_dtype(self.config.precision, self.device)
+        )
+
+    def fit(self, run: Run, seen: SeenCounts, *, begin: bool) -> tuple[Run, Kept]:
+        """Run to the end, from where the training was interrupted in this phase; begin: the start is a candidate."""
+        move(run.learner, self.device)
+        if self.kept is not None and self.kept.facts["phase"] == run.watch.phase:
+            restore(run, self.kept)
+        elif begin:
+            run.begin(self.rows.stop)
+        there = {path: {name: counts.to(self.device) for name, counts in of.items()} for path, of in seen.items()}
+        decays = self.config.built_recipe().decays
+        return run, run.fit(self.rows.train, self.rows.stop, seen=there, decays=decays)
+
+    def pretrained(self) -> Net | None:
+        """The net of another family that the architecture begins with, trained on the same rows; None for none.
+
+        None too where an interrupted training was past it.
+        """
+        config, family = self.config, ARCHITECTURES[self.config.architecture].pretrained
+        params = check_params(config.architecture, config.net_params()).model_dump()
+        past = self.kept is not None and self.kept.facts["phase"] == TRAINING
+        if family is None or not params["pretrain_epochs"] or past:
+            return None
+        learner = self.learner(family, {"dim": params["dim"]}, _position(self.rows.train, None))
+        run = Run(config.model_copy(update={"epochs": params["pretrain_epochs"]}), learner, self.watch(PRETRAINING))
+        self.fit(run, seen_counts(learner.net, self.rows.transform), begin=False)
+        return learner.net.to(CPU)
+
+
+def nothing(_: Run) -> None:
+    """What follows a step of a training that keeps no checkpoints."""
+
+
+def _position(examples: Encoded, start: WarmStart | None) -> PositionBias | None:
     """The term for where the apps stood, where the log tells it or the parent had learned it."""
     learned = start is not None and any(name.startswith(POSITION) for name in start.parent.optimizer or ())
-    return PositionBias(examples.position) if learned or bool(examples.position.any()) else None
+    known = any(bool(part.any()) for part in torch.split(examples.position, POSITIONS_AT_ONCE))
+    return PositionBias(examples.position) if learned or known else None
 
 
 def unchecked_sparse() -> AbstractContextManager[None]:
@@ -143,105 +250,17 @@ def unchecked_sparse() -> AbstractContextManager[None]:
 def check_labels(dataset: Dataset) -> None:
     """Raise TrainingFailed unless the train and stop splits hold both classes."""
     for split in ("train", "stop"):
-        labels = rows_of(dataset, split)["label"]
-        positives = int(labels.sum())
-        if not 0 < positives < len(labels):
+        of_split = dataset.scan().filter(pl.col("split") == split)
+        count, positives = dataset.collect(of_split.select(pl.len(), pl.sum("label").cast(pl.Int64).alias("sum"))).row(
+            0
+        )
+        if not 0 < positives < count:
             raise TrainingFailed(
-                f"the {split} split has {len(labels)} rows of which {positives} are positive; both classes are needed"
+                f"the {split} split has {count} rows of which {positives} are positive; both classes are needed"
             )
-
-
-@dataclass(frozen=True)
-class Kept:
-    """The best candidate so far: its epoch, its AUC, the net's weights, and the optimizers' tensors beside them."""
-
-    epoch: int
-    auc: float
-    weights: dict[str, Tensor]
-    state: dict[str, Tensor]
-
-
-class Run:
-    """One training run's moving parts. best: the candidate to keep, None before the first; history: a record each."""
-
-    def __init__(self, config: TrainConfig, learner: Learner, progress: Callable[[Progress], None]) -> None:
-        self.config, self.learner, self.progress = config, learner, progress
-        self.best: Kept | None = None
-        self.history: list[dict[str, float]] = []
-
-    def begin(self, held_out: Examples) -> None:
-        """Take the net as it stands for a candidate, of epoch 0."""
-        best = self._judge(held_out, {"epoch": 0})
-        self.progress(Progress(0, self.config.epochs, 1, 1, self.history[-1]["log_loss"], best.auc))
-
-    def fit(self, examples: Examples, held_out: Examples, *, seen: SeenCounts, decays: bool) -> Kept:
-        """Train until `patience` epochs in a row brought nothing; the best candidate, whose weights the net is left
-        with.
-
-        seen: how often training held each id, see `Learner.settle_unseen`; decays: lower the rate when an epoch fails.
-        """
-        failures = 0
-        for epoch in range(1, self.config.epochs + 1):
-            loss = self._epoch(examples, epoch)
-            self.learner.settle_unseen(seen)
-            best = self._judge(held_out, {"epoch": epoch, "loss": loss})
-            failures = 0 if best.epoch == epoch else failures + 1
-            if failures >= self.config.patience:
-                break
-            if failures and decays:
-                self.learner.decay()
-        self.learner.net.load_state_dict(best.weights)
-        return best
-
-    def _judge(self, held_out: Examples, record: dict[str, float]) -> Kept:
-        """Measure the net on the stop split and keep it if none was better; the best so far."""
-        label, scores = _array(held_out.label), probabilities(self.learner.net, held_out)
-        self.history.append({**record, "auc": auc(label, scores), "log_loss": log_loss(label, scores)})
-        if self.best is None or self.history[-1]["auc"] > self.best.auc + 1e-6:
-            weights = {name: value.clone() for name, value in self.learner.net.state_dict().items()}
-            self.best = Kept(int(record["epoch"]), self.history[-1]["auc"], weights, self.learner.state())
-        return self.best
-
-    def _epoch(self, examples: Examples, epoch: int) -> float:
-        self.learner.net.train()
-        batches = shuffled(len(examples), self.config.batch_size)
-        steps, total = len(batches), 0.0
-        before = self.history[-1]["auc"] if self.history else None
-        for step, rows in enumerate(batches, start=1):
-            loss = self.learner.step(examples.batch(rows))
-            if not math.isfinite(loss):
-                raise TrainingFailed(f"the loss became {loss} at epoch {epoch}, step {step} of {steps}; lower the rate")
-            total += loss
-            self.progress(Progress(epoch, self.config.epochs, step, steps, total / step, before))
-        return total / steps
-
-
-def shuffled(count: int, size: int) -> list[Tensor]:
-    """Every row once, in batches of `size`, in an order drawn from torch's generator.
-
-    A last row left over joins the batch before it, since batch norm has no variance of one row to divide by.
-    """
-    batches = list(torch.split(torch.randperm(count), size))
-    if len(batches) > 1 and len(batches[-1]) == 1:
-        batches[-2:] = [torch.cat(batches[-2:])]
-    return batches
-
-
-@torch.inference_mode()
-def probabilities(net: Net, examples: Examples) -> npt.NDArray[np.float64]:
-    """(B,) of every example in order, under the log's own sampling of negatives."""
-    net.eval()
-    parts = [
-        torch.sigmoid(forward(net, examples.batch(torch.arange(start, min(start + ROWS_AT_ONCE, len(examples))))))
-        for start in range(0, len(examples), ROWS_AT_ONCE)
-    ]
-    return torch.cat([torch.empty(0), *parts]).double().numpy()
-
-
-def _array(label: Tensor) -> npt.NDArray[np.float64]:
-    return label.double().numpy()
 
 
 def predict(scorer: Scorer, dataset: Dataset, split: str) -> npt.NDArray[np.float64]:
     """(B,) probabilities of the split's rows in order, history as of each row, under the log's own sampling."""
-    return probabilities(scorer.net, encode(scorer.transform, dataset, rows_of(dataset, split)))
+    parts = [probabilities(scorer.net, encode(scorer.transform, dataset, rows)) for rows in dataset.pieces(split)]
+    return np.concatenate(parts)

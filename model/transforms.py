@@ -14,7 +14,8 @@ from torch import Tensor
 from model.batch import Bag, FieldSize, Pair, Side
 from model.blocks import NamedSide, NamedSizes
 from model.crosses import Crosses
-from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
+from model.population import NOBODY, Population
+from model.schema import FeatureSchema, FieldSpec, Kind, Source
 from model.vocabulary import MISSING_ID, Floats, Ids, Quantiles, Vocabulary
 
 Column = Sequence[Any] | Floats | pl.Series
@@ -25,7 +26,8 @@ REQUEST_SOURCES = (Source.USER, Source.CONTEXT, Source.HISTORY)
 class Transform:
     """A schema with what was fitted to it: a vocabulary per id field, quantiles per continuous field, and crosses.
 
-    audience: how many users each app had when the log ended, what PairStatistic.OTHERS is served from.
+    audience: how many users each app had when the log ended, what PairStatistic.OTHERS is served from; population: what
+    IN_CONTEXT and SIMILAR are served from.
     """
 
     schema: FeatureSchema
@@ -33,6 +35,7 @@ class Transform:
     quantiles: Mapping[str, Quantiles]
     crosses: Crosses
     audience: Mapping[str, int]
+    population: Population = NOBODY
 
     def requests(self, columns: Mapping[str, Column], count: int) -> Side:
         """The request side of `count` rows from canonical columns by field name; an absent column is missing."""
@@ -42,10 +45,10 @@ class Transform:
         """The app side of `count` apps from canonical columns by field name; an absent column is missing."""
         return self._side(columns, count, (Source.APP,))
 
-    def pairs(self, request: Side, app: Side, statistics: Mapping[PairStatistic, Floats]) -> Pair:
-        """The pair of N candidates and either one request or N requests; statistics: (N,) each."""
+    def pairs(self, request: Side, app: Side, statistics: Mapping[str, Floats]) -> Pair:
+        """The pair of N candidates and either one request or N requests; statistics: (N,) by `FieldSpec.measure`."""
         fields = self.schema.of(Source.PAIR, kind=Kind.CONTINUOUS)
-        columns: dict[str, Column] = {field.name: statistics[field.of] for field in fields if field.of}
+        columns: dict[str, Column] = {field.name: statistics[field.measure] for field in fields if field.measure}
         dense = self._dense(columns, len(app), fields)
         return Pair(dense, self.crosses.between(request, app))
 
@@ -68,7 +71,8 @@ class Transform:
         bounds = {name: list(quantiles.boundaries) for name, quantiles in self.quantiles.items()}
         arrays = {f"counts.{name}": vocabulary.counts for name, vocabulary in self.vocabularies.items()}
         state = {"vocabularies": texts, "quantiles": bounds, "audience": dict(self.audience)}
-        return state, arrays | self.crosses.to_arrays()
+        told, tables = self.population.to_state()
+        return state | {"population": told}, arrays | self.crosses.to_arrays() | tables
 
     @classmethod
     def from_state(
@@ -81,7 +85,8 @@ class Transform:
         }
         quantiles = {name: Quantiles(tuple(bounds)) for name, bounds in texts["quantiles"].items()}
         crosses = Crosses.from_arrays(schema, vocabularies, arrays)
-        return cls(schema, vocabularies, quantiles, crosses, texts["audience"])
+        known = Population.from_state(texts["population"], arrays) if "population" in texts else NOBODY
+        return cls(schema, vocabularies, quantiles, crosses, texts["audience"], known)
 
     def _side(self, columns: Mapping[str, Column], count: int, sources: tuple[Source, ...]) -> Side:
         categorical = self.schema.of(*sources, kind=Kind.CATEGORICAL)

@@ -98,11 +98,16 @@ class Quantiles:
     @classmethod
     def fit(cls, values: Floats, *, quantiles: int) -> "Quantiles":
         """Cut the finite values into at most `quantiles` parts of equal count; equal boundaries fold into one."""
-        finite = values[np.isfinite(values)]
-        if not finite.size:
+        return cls.of_counts(*np.unique(values[np.isfinite(values)], return_counts=True), quantiles=quantiles)
+
+    @classmethod
+    def of_counts(cls, values: Floats, counts: Ids, *, quantiles: int) -> "Quantiles":
+        """The same of distinct values, ascending, and how often each stands."""
+        if not values.size:
             return cls(())
-        cuts = np.quantile(finite, np.arange(1, quantiles) / quantiles, method="inverted_cdf")
-        return cls(tuple(float(cut) for cut in np.unique(cuts) if cut < finite.max()))
+        ranks = -(-np.arange(1, quantiles) * int(counts.sum()) // quantiles)  # the least with as large a share below
+        cuts = values[np.searchsorted(counts.cumsum(), ranks)]
+        return cls(tuple(float(cut) for cut in np.unique(cuts) if cut < values[-1]))
 
     def normalise(self, values: Sequence[float] | Floats) -> npt.NDArray[np.float32]:
         """(len(values),) float32 in [0, 1]."""

@@ -7,7 +7,7 @@ works for any architecture made of them.
 
 import math
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
@@ -15,17 +15,18 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from model.blocks import Axes, Per, axes_of, total
+from model.blocks import Axes, Block, Per, axes_of, total
 from model.bundle import Bundle
 from model.layers import MLP, FieldEmbedding, Wide
 from model.learner import POSITION, Learner, SeenCounts, initial_state
 from model.matching import NOWHERE, Match, Matcher
 from model.row_optimizer import RowOptimizer
+from model.stacked import Head
 from model.transforms import Transform
 from model.zoo import Net, build
 
 Group = Mapping[str, Any]
-COLUMNS = (Per.NUMBER, Per.EMBEDDING)
+State = Mapping[str, Tensor]
 
 
 @dataclass(frozen=True)
@@ -75,6 +76,11 @@ class Origin:
 
     name: str
     matches: Mapping[int, Match]
+
+    @property
+    def of_rows(self) -> "Origin":
+        """The same for what is kept of whole rows, (R, 1)."""
+        return Origin(self.name, {axis: match for axis, match in self.matches.items() if axis == 0})
 
     def put(self, into: Tensor, tensor: Tensor, *, stand_ins: bool) -> None:
         """Copy what the parent's `tensor` has of the same; stand_ins: and for a new value its field's OOV row."""
@@ -156,28 +162,37 @@ class Transfer:
 
     def _zero_new_columns(self, name: str, tensor: Tensor) -> None:
         """A field that a continued layer did not have takes no part in its sums yet, so the function stays the same."""
-        for axis, blocks in self.axes.get(name, {}).items():
-            if self.origins[name] and blocks and blocks[0].per in COLUMNS:
-                known = torch.stack([origin.matches[axis].source != NOWHERE for origin in self.origins[name]]).any(0)
-                tensor.index_fill_(axis, (~known).nonzero()[:, 0], 0.0)
+        axes, origins = self.axes.get(name, {}), self.origins[name]
+        if not origins:
+            return
+        new = {axis: torch.stack([one.matches[axis].source == NOWHERE for one in origins]).all(0) for axis in axes}
+        for axis, blocks in axes.items():
+            if blocks and blocks[0].begins_at_zero:
+                kept = [(place, tensor[place].clone()) for place in _for_each_other(axes, new)] if axis else []
+                tensor.index_fill_(axis, new[axis].nonzero()[:, 0], 0.0)
+                for place, values in kept:
+                    tensor[place] = values
 
     def _trained(self) -> Iterator[tuple[str, Optimizer, Group]]:
         names = {parameter: name for name, parameter in self.learner.parameters.items()}
         for optimizer in self.learner.optimizers:
             for group in optimizer.param_groups:
                 for parameter in group["params"]:
-                    yield names[parameter], optimizer, group
+                    if parameter.numel():  # one without numbers has no gradient, and nothing is kept of it
+                        yield names[parameter], optimizer, group
 
     def _take_state(self, name: str, optimizer: Optimizer, group: Group) -> bool:
         """Set an optimizer's state of one parameter; whether the parent's was taken."""
         parameter = self.learner.parameters[name]
         state = initial_state(optimizer, group, parameter)
-        past = [self._past_state(origin, state) for origin in self.origins[name]]
+        past = [self._past_state(origin, state, parameter.shape) for origin in self.origins[name]]
         carried = self.start.optimizer == "carry" and bool(past) and all(one is not None for one in past)
         for origin, found in zip(self.origins[name], past, strict=True):
             for kind, tensor in (found or {}).items() if carried else ():
                 if tensor.shape == self.tensors[origin.name].shape:
                     origin.put(state[kind], tensor, stand_ins=False)
+                elif tensor.dim():
+                    origin.of_rows.put(state[kind], tensor, stand_ins=False)
                 else:
                     state[kind] = torch.maximum(state[kind], tensor)
         if isinstance(optimizer, RowOptimizer):
@@ -186,11 +201,18 @@ class Transfer:
             optimizer.state[parameter] = state
         return carried
 
-    def _past_state(self, origin: Origin, state: Mapping[str, Tensor]) -> dict[str, Tensor] | None:
-        """What the parent's optimizer kept of one of its parameters; None unless it is of the same kinds."""
+    def _past_state(self, origin: Origin, state: State, shape: torch.Size) -> State | None:
+        """What the parent's optimizer kept of one of its parameters; None unless it is of the same kinds.
+
+        state, shape: of the parameter that continues it.
+        """
         prefix = f"{origin.name}/"
         found = {name.removeprefix(prefix): t for name, t in self.tensors.items() if name.startswith(prefix)}
-        return found if found.keys() == state.keys() else None
+        if found.keys() != state.keys():
+            return None
+        before = self.tensors[origin.name].shape  # AdaGrad keeps a number for each of theirs, or for each row
+        alike = all((found[kind].shape == before) == (state[kind].shape == shape) for kind in state)
+        return found if alike else None
 
     def _rows(self) -> tuple[int, int]:
         """Rows of values, over all tables: those that hold the parent's, and all."""
@@ -229,11 +251,31 @@ def _skeleton(bundle: Bundle) -> Net:
 def _output_bias(net: Net) -> str | None:
     """The name of a parameter that is added to every logit as it is."""
     for path, module in net.named_modules():
-        if isinstance(module, Wide):
+        if isinstance(module, Wide | Head):
             return f"{path}.bias"
         if isinstance(module, MLP):
             return f"{path}.layers.{len(module.layers) - 1}.bias"
     return None
+
+
+def _for_each_other(axes: Axes, new: Mapping[int, Tensor]) -> list[tuple[slice, slice]]:
+    """Where a table holds what a new field has for another new one that comes after it by name.
+
+    As the other way round begins at zero their product does too, and yet both learn, which two zeros never would.
+    """
+    if axes.keys() != {0, 1}:
+        return []
+    rows, columns = (
+        [(block.owner, place) for block, place in _placed(axes[axis]) if new[axis][place].all()] for axis in (0, 1)
+    )
+    return [(here, there) for one, here in rows for other, there in columns if one < other]
+
+
+def _placed(blocks: Sequence[Block]) -> Iterator[tuple[Block, slice]]:
+    first = 0
+    for block in blocks:
+        yield block, slice(first, first + block.size)
+        first += block.size
 
 
 def _stem(name: str) -> str:

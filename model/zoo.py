@@ -7,6 +7,14 @@ from typing import Any, Protocol, cast
 from pydantic import BaseModel, ValidationError
 from torch import Tensor, nn
 
+from model.architectures.dcn_v2 import DCNv2, DCNv2Params
+from model.architectures.deep_crossing import DeepCrossing, DeepCrossingParams
+from model.architectures.deepfm import DeepFM, DeepFMParams
+from model.architectures.ffm import FFMParams, FieldAwareFM
+from model.architectures.fm import FactorizationMachine, FMParams
+from model.architectures.fnn import FNN, FNNParams
+from model.architectures.lr import LR, LRParams
+from model.architectures.pnn import PNN, PNNParams
 from model.architectures.wide_deep import WideDeep, WideDeepParams
 from model.batch import Batch, Pair, Side, Sizes
 from model.layers import Part
@@ -43,25 +51,52 @@ class Net(nn.Module, SplitNet):
 
 @dataclass(frozen=True)
 class Architecture:
-    """A family of networks: its parameters and how to build one."""
+    """A family of networks: its parameters and how to build one.
+
+    pretrained: the family that is trained first, whose embeddings it begins with; None for none.
+    """
 
     params: type[BaseModel]
     build: Callable[[Sizes, Any], nn.Module]
+    pretrained: str | None = None
 
 
-ARCHITECTURES: Mapping[str, Architecture] = {"wide_deep": Architecture(WideDeepParams, WideDeep)}
+ARCHITECTURES: Mapping[str, Architecture] = {
+    "lr": Architecture(LRParams, LR),
+    "fm": Architecture(FMParams, FactorizationMachine),
+    "ffm": Architecture(FFMParams, FieldAwareFM),
+    "fnn": Architecture(FNNParams, FNN, pretrained="fm"),
+    "pnn": Architecture(PNNParams, PNN),
+    "wide_deep": Architecture(WideDeepParams, WideDeep),
+    "deepfm": Architecture(DeepFMParams, DeepFM),
+    "dcn_v2": Architecture(DCNv2Params, DCNv2),
+    "deep_crossing": Architecture(DeepCrossingParams, DeepCrossing),
+}
 
 
 def check_params(name: str, params: Mapping[str, Any]) -> BaseModel:
     """The architecture's own parameters from plain values. Raises UnknownArchitecture naming what is wrong."""
     if name not in ARCHITECTURES:
         raise UnknownArchitecture(f"no architecture {name!r}; there are {', '.join(sorted(ARCHITECTURES))}")
+    family = ARCHITECTURES[name].params
     try:
-        return ARCHITECTURES[name].params.model_validate(dict(params))
+        return family.model_validate(dict(params))
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(map(str, first["loc"])) or "params"
-        raise UnknownArchitecture(f"{name}: {place}: {first['msg']}") from error
+        there = ", ".join(family.model_fields) or "none"
+        raise UnknownArchitecture(f"{name}: {place}: {first['msg']}; its parameters: {there}") from error
+
+
+def params_for(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """A recipe's defaults that the architecture has a parameter for, and over them what was given, known or not.
+
+    Raises UnknownArchitecture for a name that is not in the zoo.
+    """
+    if name not in ARCHITECTURES:
+        raise UnknownArchitecture(f"no architecture {name!r}; there are {', '.join(sorted(ARCHITECTURES))}")
+    known = ARCHITECTURES[name].params.model_fields
+    return {**{key: value for key, value in defaults.items() if key in known}, **given}
 
 
 def build(name: str, params: Mapping[str, Any], sizes: Sizes) -> Net:

@@ -7,12 +7,15 @@ from collections.abc import Callable, MutableMapping
 import typer
 
 from service.commands.bench import bench
+from service.commands.compare import compare
 from service.commands.config import check, show
 from service.commands.data import draft, import_log
 from service.commands.jobs import jobs, retrain, worker
 from service.commands.log import bring_in, export, stats
 from service.commands.serving import demo, serve
+from service.commands.shard import shard
 from service.commands.training import train
+from service.commands.tune import tune
 from service.commands.versions import gate, promote, rollback, versions
 from service.errors import ServiceError
 
@@ -21,6 +24,9 @@ VERBS: dict[str, Callable[..., None]] = {
     "draft": draft,
     "import": import_log,
     "train": train,
+    "shard": shard,
+    "compare": compare,
+    "tune": tune,
     "gate": gate,
     "promote": promote,
     "rollback": rollback,

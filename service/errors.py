@@ -37,6 +37,20 @@ class IllegalTransition(ServiceError):
         self.version = version
 
 
+class NothingToResume(ServiceError):
+    """No training was broken off in this home."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(f"{folder} holds no training that was broken off; leave out --resume to begin one")
+
+
+class TrainingUnderWay(ServiceError):
+    """Another process trains in this home."""
+
+    def __init__(self, folder: Path, *, holder: str) -> None:
+        super().__init__(f"process {holder} is training in {folder}; wait for its end, or use another APPSHELF_HOME")
+
+
 class UnreasonedForce(ServiceError):
     """A forced transition was asked for without saying why."""
 

@@ -62,6 +62,31 @@ class Home:
         return self.root / "tables"
 
     @property
+    def comparisons(self) -> Path:
+        """The folder of what `appshelf compare` has trained and found."""
+        return self.root / "comparisons"
+
+    @property
+    def studies(self) -> Path:
+        """The folder of the studies of `appshelf tune`, a file a study."""
+        return self.root / "studies"
+
+    @property
+    def shards(self) -> Path:
+        """The folder of the dataset encoded and cut into shards, for a training on several processes."""
+        return self.root / "shards"
+
+    @property
+    def training(self) -> Path:
+        """The folder of the training under way: its encoded rows and its checkpoints."""
+        return self.root / "training"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the checkpoints of trainings on several processes, which all of them reach."""
+        return self.root / "runs"
+
+    @property
     def reports(self) -> Path:
         """The folder of reports on imports."""
         return self.root / "reports"

@@ -43,6 +43,7 @@ def impression_of(scored: Scored, *, request_id: str, at: float) -> Impression:
     """The impression of an answer: every value as the scorer took it; at: epoch seconds, kept to the microsecond."""
     asked, values = scored.asked, scored.selection.edition.values
     known, used = scored.live.scorer.transform.audience.get, asked.history.get
+    measures = scored.live.scorer.measures(asked, [item.app_id for item in scored.items])
     shown = [
         Shown(
             item.app_id,
@@ -50,6 +51,7 @@ def impression_of(scored: Scored, *, request_id: str, at: float) -> Impression:
             item.score,
             values.packed_at(item.row),
             max(known(item.app_id, 0) - (used(item.app_id, 0) > 0), 0),  # PairStatistic.OTHERS
+            measures[position - 1],
         )
         for position, item in enumerate(scored.items, 1)
     ]

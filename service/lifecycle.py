@@ -11,7 +11,7 @@ from model.bundle import OPTIMIZER, Bundle, BundleError, Manifest, load, new_ver
 from model.data.dataset import Dataset, read
 from model.gate import POPULARITY, Check, GateReport, Limits
 from model.scorer import Scorer
-from model.training import Progress, TrainConfig, TrainResult, train
+from model.training import Progress, TrainConfig, Training, TrainResult, Workspace
 from model.warmstart import WarmStart
 from service.container import Container
 from service.dryrun import CHILD as DRY_RUN
@@ -41,7 +41,8 @@ class TrainOptions:
     """What is trained, from what on, and on what.
 
     start_from: the version to learn on from, None for from scratch; optimizer: what becomes of its optimizer state;
-    compact: forget values that the training split lacks; dataset: None for the home's.
+    compact: forget values that the training split lacks; dataset: None for the home's; workspace: where it keeps what
+    it needs to go on after it was killed, and rows that memory need not hold, None to keep all in memory.
     """
 
     config: TrainConfig
@@ -49,6 +50,7 @@ class TrainOptions:
     optimizer: Literal["carry", "reset"] = "carry"
     compact: bool = False
     dataset: Dataset | None = None
+    workspace: Workspace | None = None
 
 
 def train_version(
@@ -64,7 +66,12 @@ def train_version(
     options = asked if isinstance(asked, TrainOptions) else TrainOptions(asked)
     start = warm_start(container, options)
     dataset = options.dataset or read(container.home.data)
-    result = train(options.config, dataset, progress=progress, start=start)
+    result = Training(options.config, dataset, start, options.workspace).run(progress)
+    return enter_result(container, result, dataset, token=token)
+
+
+def enter_result(container: Container, result: TrainResult, dataset: Dataset, *, token: str) -> str:
+    """Seal what was trained and enter it as a challenger; its version. token: see `train_version`."""
     bundle = seal(result, dataset, version=new_version(container.clock(), token), created_at=container.clock())
     save(bundle, container.home.bundles)
     with suppress(VersionExists):  # a command beside this one has found the bundle first
@@ -80,7 +87,7 @@ def seal(result: TrainResult, dataset: Dataset, *, version: str, created_at: flo
         version=version,
         created_at=_iso(created_at),
         architecture=config.architecture,
-        params={**config.built_recipe().net_params, **config.params},
+        params=config.net_params(),
         config=config.model_dump(mode="json"),
         recipe=config.recipe,
         schema_fingerprint=dataset.schema.fingerprint(),

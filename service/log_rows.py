@@ -15,9 +15,13 @@ T = TypeVar("T")
 
 MOMENT = pl.Datetime("us", "UTC")
 COUNTED = pl.Struct({"app_id": pl.String, "count": pl.Int64})
-ITEM = pl.Struct(
-    {"app_id": pl.String, "position": pl.Int64, "score": pl.Float64, "features": pl.String, "others": pl.Int64}
-)
+BEFORE_MEASURES = {
+    "app_id": pl.String, "position": pl.Int64, "score": pl.Float64, "features": pl.String, "others": pl.Int64
+}  # fmt: skip
+"""What exports of releases without measures have of each app."""
+
+JSON = ("features", "measures")
+ITEM = pl.Struct(BEFORE_MEASURES | {"measures": pl.String})
 IMPRESSIONS = pl.Schema(
     {
         "request_id": pl.String(),
@@ -30,7 +34,7 @@ IMPRESSIONS = pl.Schema(
         "items": pl.List(ITEM),
     }
 )
-"""The columns of impressions; the features of users, contexts and apps are JSON, since each store has its own."""
+"""The columns of impressions; features and measures are JSON, since each store has its own."""
 
 FEEDBACK = pl.Schema(
     {
@@ -64,6 +68,9 @@ def impressions_of(frame: pl.DataFrame) -> list[Impression]:
 
     Raises pl.exceptions.PolarsError, msgspec.MsgspecError, ValueError, KeyError, TypeError.
     """
+    if frame.schema == {**IMPRESSIONS, "items": pl.List(pl.Struct(BEFORE_MEASURES))}:
+        measures = pl.element().struct.with_fields(measures=pl.lit("{}"))
+        frame = frame.with_columns(pl.col("items").list.eval(measures))
     return [_whole(_impression(row), Impression) for row in _rows(frame, IMPRESSIONS)]
 
 
@@ -95,8 +102,13 @@ def _impression_row(one: Impression) -> Row:
         "user": _json(one.user),
         "context": _json(one.context),
         "history": [{"app_id": app_id, "count": count} for app_id, count in one.history.items()],
-        "items": [msgspec.structs.asdict(item) | {"features": _json(item.features)} for item in one.items],
+        "items": [_item_row(item) for item in one.items],
     }
+
+
+def _item_row(item: Shown) -> Row:
+    row = msgspec.structs.asdict(item)
+    return row | {name: _json(row[name]) for name in JSON}
 
 
 def _impression(row: Row) -> Impression:
@@ -108,7 +120,7 @@ def _impression(row: Row) -> Impression:
         user=_values(row["user"]),
         context=_values(row["context"]),
         history={entry["app_id"]: entry["count"] for entry in row["history"]},
-        items=tuple(Shown(**item | {"features": _values(item["features"])}) for item in row["items"]),
+        items=tuple(Shown(**item | {name: _values(item[name]) for name in JSON}) for item in row["items"]),
     )
 
 

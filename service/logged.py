@@ -22,9 +22,7 @@ from service.store.ports import AppRecord, UserRecord
 
 PAGE = 5_000
 TIME = pl.Datetime("us", "UTC")
-SCORED = pl.Schema(
-    {**SHOWN, "uses": LOGGED["uses"], "others": LOGGED["others"], "app_revision": LOGGED["app_revision"]}
-)
+SCORED = pl.Schema({**SHOWN, **{name: LOGGED[name] for name in ("uses", "others", "measures", "app_revision")}})
 
 Item = TypeVar("Item")
 Frame = TypeVar("Frame")
@@ -175,7 +173,8 @@ class Reader:
         first, used = (one.request_id, one.user_id, one.at), one.history.get
         for item in one.items:
             statistics = float(used(item.app_id, 0)), float(item.others)
-            yield *first, item.app_id, item.position, *statistics, self.revisions.of_shown(item)
+            measures = [{"name": name, "value": value} for name, value in item.measures.items()] or None
+            yield *first, item.app_id, item.position, *statistics, measures, self.revisions.of_shown(item)
 
     def users(self, records: Iterable[UserRecord]) -> pl.DataFrame:
         """Every user as they are now: user_id, installed and every user field."""

@@ -6,21 +6,26 @@ import tomllib
 from collections.abc import Iterator
 
 import pytest
+import yaml
 from pydantic import BaseModel
 
 from model.data.synthetic import schema as synthetic_schema
 from model.schema import Source, dump_schema, parse_schema, read_schema
+from model.zoo import ARCHITECTURES
 from service import cli
 from service.admission import settable
 from service.api.admin_messages import ReloadRequest
 from service.api.event_messages import EventsRequest
 from service.api.messages import AppsMessage, RankRequest, UsersMessage
+from service.comparing.plan import plan_of
 from service.serve import EXAMPLE
 from service.settings import Settings
 from tests.architecture import ROOT
 
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+ZOO = (ROOT / "docs" / "zoo.md").read_text(encoding="utf-8")
+PAGES = ("operations", "decisions", "benchmarks", "zoo")
 BODIES: dict[str, type[BaseModel]] = {
     "/rank": RankRequest,
     "/users": UsersMessage,
@@ -59,11 +64,17 @@ def test_the_settings_table_is_what_the_code_says() -> None:
     assert said == [line.replace("| `` |", "| |") for line in true]
 
 
-@pytest.mark.parametrize("text", [README, OPERATIONS], ids=["README", "operations"])
+@pytest.mark.parametrize("text", [README, OPERATIONS, ZOO], ids=["README", "operations", "zoo"])
 def test_every_command_named_exists(text: str) -> None:
     named = set(re.findall(r"`?appshelf ([a-z]+)\b(?= |`|\n)", text))
     assert named <= {*cli.VERBS, "config", "log"}
-    assert named >= {"import", "train", "promote"} or text is OPERATIONS
+    assert named >= {"import", "train", "promote"} or text is not README
+
+
+def test_every_family_is_in_the_zoos_table_and_the_pasted_comparison_is_one() -> None:
+    assert re.findall(r"^\| `(\w+)` \|", ZOO, re.MULTILINE) == [*ARCHITECTURES]
+    for pasted in re.findall(r"```yaml\n(.*?)```", ZOO, re.DOTALL):
+        assert len(plan_of(yaml.safe_load(pasted), {}).contestants) > 1
 
 
 def test_every_verb_is_in_the_readme() -> None:
@@ -119,7 +130,9 @@ def test_every_module_is_in_the_tree() -> None:
     assert modules - files == set()
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/operations.md", "docs/decisions.md", "docs/benchmarks.md"])
+@pytest.mark.parametrize(
+    "name", ["README.md", "docs/operations.md", "docs/decisions.md", "docs/benchmarks.md", "docs/zoo.md"]
+)
 def test_every_file_that_a_page_points_to_exists(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     named = re.findall(r"`((?:docs|examples|bench|docker|tests|model|service)/[\w./]+)`", text)

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from model.batch import Pair, Side, Sizes
 from model.layers import MLP, Deep, Part, Wide
+from model.tower import Width
 
 
 class WideDeepParams(BaseModel):
@@ -15,7 +16,7 @@ class WideDeepParams(BaseModel):
     wide: bool = True
     deep: bool = True
     dim: int = Field(32, ge=1, le=1024)
-    hidden: tuple[int, ...] = Field((1024, 512, 256), min_length=1)
+    hidden: tuple[Width, ...] = Field((1024, 512, 256), min_length=1)
     batch_norm: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 

@@ -1,30 +1,48 @@
 """The imported log: labelled examples, apps and users in canonical columns, and the folder it is kept in."""
 
+import hashlib
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
 from model.data.columns import DTYPES
+from model.data.stored import AGAIN, DatasetError, Rows, StoredRows
 from model.schema import FeatureSchema, SchemaError, Source, dump_schema, read_schema
 
+__all__ = [
+    "HISTORY",
+    "LOGGED",
+    "MEASURES",
+    "Dataset",
+    "DatasetError",
+    "Facts",
+    "has_logged",
+    "promised",
+    "read",
+    "user_histories",
+    "write",
+]
+
 KEYS = ("user_id", "app_id")
+PIECE = 32_768
+"""Rows read at once, and rows of a group in the file."""
+
 HISTORY = pl.List(pl.Struct({"app_id": pl.String, "count": pl.Int64}))
+MEASURES = pl.List(pl.Struct({"name": pl.String, "value": pl.Float64}))
 LOGGED: Mapping[str, pl.DataType] = {
-    "history": HISTORY, "uses": pl.Float64(), "others": pl.Float64(), "app_revision": pl.Int64()
+    "history": HISTORY, "uses": pl.Float64(), "others": pl.Float64(), "measures": MEASURES, "app_revision": pl.Int64()
 }  # fmt: skip
 """What a row was scored with, where it comes from the service's own log; null where it is to be computed.
 
 history: apps and how often each was used, most used first; uses, others: of the row's app (`PairStatistic`);
+measures: what was known of all users with the row's app, by `FieldSpec.measure`;
 app_revision: the row of `Dataset.revisions` with the app's features, null where `Dataset.apps` has them.
 """
-
-
-class DatasetError(ValueError):
-    """A dataset folder cannot be read; the message names the file and the next step."""
 
 
 @dataclass(frozen=True)
@@ -49,6 +67,9 @@ class Dataset:
     field. apps: app_id, available, countries (empty = everywhere) and every app field (but app_id). users: user_id,
     installed (known before the log began) and every user field (but user_id). revisions: app_id and every app field of
     apps as they were scored, where that differs from apps. Columns are canonical, see `model.data.columns`.
+
+    Examples that were read from a folder stay in their file: `scan` and `pieces` read what they are asked for, and
+    `examples` all of it into memory.
     """
 
     schema: FeatureSchema
@@ -63,6 +84,40 @@ class Dataset:
         """The apps and after them their revisions: what the rows of examples point into."""
         return self.apps if self.revisions is None else pl.concat([self.apps, self.revisions], how="diagonal")
 
+    def scan(self) -> pl.LazyFrame:
+        """The examples, in order, nothing of them read yet."""
+        return Rows.of(self).scan()
+
+    def collect(self, rows: pl.LazyFrame) -> pl.DataFrame:
+        """What a query over `scan` gives, by streaming. Raises DatasetError where the file is damaged."""
+        return Rows.of(self).collect(rows)
+
+    def pieces(self, split: str | None = None) -> Iterator[pl.DataFrame]:
+        """The examples of one split, or all, in order, some PIECE rows at a time; one piece at least."""
+        seen = 0
+        for start in range(0, self.count(), PIECE):
+            piece = self.scan().slice(start, PIECE)
+            rows = self.collect(piece.filter(pl.col("split") == split) if split else piece)
+            seen += len(rows)
+            if len(rows):
+                yield rows
+        if not seen:
+            yield self.collect(self.scan().head(0))
+
+    def count(self, split: str | None = None) -> int:
+        """How many examples there are of one split, or in all."""
+        rows = self.scan().filter(pl.col("split") == split) if split else self.scan()
+        return int(self.collect(rows.select(pl.len())).item())
+
+    def fingerprint(self) -> str:
+        """A SHA-256 of all that is in it, the same for the same data under the same release of polars."""
+        digest = hashlib.sha256(self.schema.fingerprint().encode())
+        digest.update(TypeAdapter(Facts).dump_json(self.facts))
+        for frame in chain(self.pieces(), [self.apps, self.users], [] if self.revisions is None else [self.revisions]):
+            digest.update(str(frame.schema).encode())
+            digest.update(frame.hash_rows().to_numpy().tobytes())
+        return digest.hexdigest()
+
     def app_rows(self, rows: pl.DataFrame) -> pl.Series:
         """(B,) Int64: the row of `scored_apps` that each of `rows` of the examples was scored with."""
         places = pl.int_range(len(self.apps), eager=True)
@@ -71,6 +126,10 @@ class Dataset:
             return now
         revised = rows["app_revision"] + len(self.apps)
         return revised.zip_with(revised.is_not_null(), now)
+
+
+# set once the dataclass is made, which would take it for a default
+Dataset.examples = Rows()  # type: ignore[assignment]  # a descriptor that gives a frame
 
 
 def promised(schema: FeatureSchema) -> dict[str, dict[str, pl.DataType]]:
@@ -93,7 +152,7 @@ def write(dataset: Dataset, folder: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     for name, frame in _frames(dataset).items():
-        frame.write_parquet(partial / f"{name}.parquet")
+        frame.write_parquet(partial / f"{name}.parquet", row_group_size=PIECE)
     (partial / "schema.yaml").write_text(dump_schema(dataset.schema), encoding="utf-8")
     (partial / "facts.json").write_bytes(TypeAdapter(Facts).dump_json(dataset.facts, indent=2))
     if folder.exists():
@@ -111,36 +170,38 @@ def read(folder: Path) -> Dataset:
     try:
         schema = read_schema(found / "schema.yaml")
         facts = TypeAdapter(Facts).validate_json((found / "facts.json").read_bytes())
-        examples, apps, users = (pl.read_parquet(found / f"{name}.parquet") for name in ("examples", "apps", "users"))
+        apps, users = (pl.read_parquet(found / f"{name}.parquet") for name in ("apps", "users"))
+        examples = StoredRows(found / "examples.parquet")
+        rows = examples.scan().collect_schema()
         later = found / "revisions.parquet"
         revisions = pl.read_parquet(later) if later.exists() else None
     except (OSError, SchemaError, ValidationError, pl.exceptions.PolarsError) as error:
         first = str(error).splitlines()[0]
-        raise DatasetError(
-            f"the data in {found} is damaged ({first}); run `appshelf import FORMAT PATH` again"
-        ) from error
-    dataset = Dataset(schema, examples, apps, users, facts, revisions)
-    if lacking := _lacking(dataset):
-        raise DatasetError(f"the data in {found} lacks {', '.join(lacking)}; run `appshelf import FORMAT PATH` again")
+        raise DatasetError(f"the data in {found} is damaged ({first}); {AGAIN}") from error
+    dataset = Dataset(schema, examples, apps, users, facts, revisions)  # type: ignore[arg-type]  # see Rows
+    if lacking := _lacking(dataset, rows):
+        raise DatasetError(f"the data in {found} lacks {', '.join(lacking)}; {AGAIN}")
     return dataset
 
 
-def has_logged(rows: pl.DataFrame) -> bool:
+def has_logged(rows: pl.DataFrame | pl.LazyFrame) -> bool:
     """Whether rows have the columns of LOGGED; a field that is only named like one of them is of another type."""
-    return rows.schema.get("history") == HISTORY
+    return rows.lazy().collect_schema().get("history") == HISTORY
 
 
-def user_histories(dataset: Dataset) -> dict[str, dict[str, int]]:
-    """What the store should know of each user: app id to count, most used first, ties by app id.
+def user_histories(dataset: Dataset, users: pl.Series | None = None) -> dict[str, dict[str, int]]:
+    """What the store should know of each user, or of these: app id to count, most used first, ties by app id.
 
     Counted are the positives (of a log without times: of the train split only), and one for each app that the user
     had installed before the log began. Users without either are left out.
     """
     positive = pl.col("label") == 1
     known = positive if dataset.facts.timed else positive & (pl.col("split") == "train")
-    events = dataset.examples.filter(known).select("user_id", "app_id")
-    installed = dataset.users.select("user_id", app_id="installed").explode("app_id").drop_nulls()
-    counts = pl.concat([events, installed]).group_by("user_id", "app_id").len("count")
+    events = dataset.scan().filter(known).select("user_id", "app_id")
+    installed = dataset.users.lazy().select("user_id", app_id="installed").explode("app_id").drop_nulls()
+    every = pl.concat([events, installed])
+    asked = every if users is None else every.filter(pl.col("user_id").is_in(users.unique().implode()))
+    counts = dataset.collect(asked.group_by("user_id", "app_id").len("count"))
     ordered = counts.sort(["user_id", "count", "app_id"], descending=[False, True, False])
     lists = ordered.group_by("user_id", maintain_order=True).agg("app_id", "count")
     return {user: dict(zip(apps, uses, strict=True)) for user, apps, uses in lists.iter_rows()}
@@ -150,20 +211,28 @@ def _beside(folder: Path, what: str) -> Path:
     return folder.with_name(f".{folder.name}.{what}")
 
 
-def _lacking(dataset: Dataset) -> list[str]:
-    """The promised columns that a frame does not hold in their type, and `revisions` where a row points past them."""
+def _lacking(dataset: Dataset, rows: pl.Schema) -> list[str]:
+    """The promised columns that a frame does not hold in their type, and `revisions` where a row points past them.
+
+    rows: the schema of the examples.
+    """
     columns = promised(dataset.schema)
     columns["revisions"] = {
         name: dtype for name, dtype in columns["apps"].items() if name not in ("available", "countries")
     }
+    frames = {"examples": rows, "apps": dataset.apps.schema, "users": dataset.users.schema}
+    if dataset.revisions is not None:
+        frames["revisions"] = dataset.revisions.schema
     lacking = [
         f"{name}.{column} ({dtype})"
-        for name, frame in _frames(dataset).items()
+        for name, frame in frames.items()
         for column, dtype in columns[name].items()
-        if frame.schema.get(column) != dtype
+        if frame.get(column) != dtype
     ]
     held = 0 if dataset.revisions is None else len(dataset.revisions)
-    asked = dataset.examples["app_revision"].max() if has_logged(dataset.examples) else None
+    asked = None
+    if rows.get("history") == HISTORY:
+        asked = dataset.collect(dataset.scan().select(pl.max("app_revision"))).item()
     return lacking + (["revisions"] if isinstance(asked, int) and asked >= held else [])
 
 

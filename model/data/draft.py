@@ -1,7 +1,7 @@
 """Draft a schema from a raw log: guess what each column is, cross it as a store would, and say what was left out."""
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -13,11 +13,14 @@ from model.data.roles import APP, USER, guess_log, mostly_good, named
 from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, PairStatistic, Source
 
 HISTORY = ("installed", "history", "owned", "apps")
-PAIRS = {"own_uses": PairStatistic.USES, "other_users": PairStatistic.OTHERS}
+PAIRS = {
+    "own_uses": PairStatistic.USES, "other_users": PairStatistic.OTHERS, "similar_apps": PairStatistic.SIMILAR
+}  # fmt: skip
 NAME = r"[a-z][a-z0-9_]{0,63}"
 FEW = 50
 SAMPLE = 20_000
 MOST_CROSSES = 20
+MOST_COUNTED = 5
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ def draft(log: RawLog) -> Draft:
         *(field for field in found if field.source is Source.APP),
         *(FieldSpec(name=name, source=Source.PAIR, kind=Kind.CONTINUOUS, of=of) for name, of in PAIRS.items()),
     )
+    fields += tuple(_counted(fields))
     notes = (*(guess for guess in guesses if isinstance(guess, str)), *_drawing(columns, log.events))
     return Draft(FeatureSchema(fields=fields, crosses=_crosses(fields), log=columns), notes)
 
@@ -65,6 +69,18 @@ def _crosses(fields: Iterable[FieldSpec]) -> tuple[CrossSpec, ...]:
     names = [field.name for field in fields if field.source is Source.HISTORY]
     names += [field.name for field in categories if field.source in (Source.USER, Source.CONTEXT)]
     return tuple(CrossSpec(fields=(name, "app_id")) for name in names[:MOST_CROSSES])
+
+
+def _counted(fields: Sequence[FieldSpec]) -> Iterator[FieldSpec]:
+    """How many users use the candidate under the request's value, for the first few categories of the context."""
+    taken = {field.name for field in fields}
+    contexts = [field.name for field in fields if (field.source, field.kind) == (Source.CONTEXT, Kind.CATEGORICAL)]
+    for name in contexts[:MOST_COUNTED]:
+        counted = f"users_by_{name}"
+        if re.fullmatch(NAME, counted) and counted not in taken:
+            yield FieldSpec(
+                name=counted, source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.IN_CONTEXT, by=name
+            )
 
 
 def _listed(table: Table | None, source: Source, but: Iterable[str]) -> Iterator[FieldSpec | str]:

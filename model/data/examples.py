@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import numpy.typing as npt
@@ -12,7 +13,8 @@ from torch import Tensor
 from model.batch import Batch, Side
 from model.data.dataset import Dataset
 from model.data.history import History, history_of
-from model.schema import FeatureSchema, Kind, PairStatistic, Source
+from model.population import population_fields
+from model.schema import FeatureSchema, Kind, Source
 from model.transforms import Transform
 
 
@@ -28,7 +30,7 @@ class Examples:
     requests: Side
     apps: Side
     app_rows: Tensor
-    statistics: Mapping[PairStatistic, npt.NDArray[np.float64]]
+    statistics: Mapping[str, npt.NDArray[np.float64]]
     label: Tensor
     weight: Tensor
     position: Tensor
@@ -53,40 +55,52 @@ def history_field(schema: FeatureSchema) -> tuple[str, int] | None:
 
 def rows_of(dataset: Dataset, split: str) -> pl.DataFrame:
     """The examples of one split, in order."""
-    return dataset.examples.filter(pl.col("split") == split)
+    return dataset.collect(dataset.scan().filter(pl.col("split") == split))
 
 
 def history_for(schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame) -> History:
     """What each of `rows` knows, as wide as the history field of `schema`, which need not be the dataset's."""
     field = history_field(schema)
-    return history_of(dataset, rows, max_values=field[1] if field else 1)
+    fields = population_fields(schema)
+    return history_of(dataset, rows, max_values=field[1] if field else 1, fields=fields)
 
 
 def encode(transform: Transform, dataset: Dataset, rows: pl.DataFrame) -> Examples:
     """Encode `rows` of `dataset`; its apps and their revisions are encoded once and pointed at."""
-    return encode_with(transform, dataset, rows, history=history_for(transform.schema, dataset, rows))
+    return RowEncoder(transform, dataset).examples(rows)
 
 
-def encode_with(transform: Transform, dataset: Dataset, rows: pl.DataFrame, *, history: History) -> Examples:
-    """Encode `rows` whose history is already known."""
-    columns: dict[str, pl.Series] = {name: rows[name] for name in rows.columns}
-    if field := history_field(transform.schema):
-        columns[field[0]] = history.installed
-    requests = replace(transform.requests(columns, len(rows)), crosses=(), keys=())
-    scored = dataset.scored_apps
-    apps = transform.apps({name: scored[name] for name in scored.columns}, len(scored))
-    label = torch.from_numpy(rows["label"].cast(pl.Float32).to_numpy().copy())
-    statistics = {PairStatistic.USES: history.uses, PairStatistic.OTHERS: history.others}
-    return Examples(
-        transform=transform,
-        requests=requests,
-        apps=apps,
-        app_rows=torch.from_numpy(dataset.app_rows(rows).to_numpy().copy()),
-        statistics=statistics,
-        label=label,
-        weight=torch.ones_like(label),
-        position=_positions(rows),
-    )
+@dataclass(frozen=True)
+class RowEncoder:
+    """Encodes rows of one dataset by one transform, its apps once for all of them."""
+
+    transform: Transform
+    dataset: Dataset
+
+    @cached_property
+    def apps(self) -> Side:
+        """The sides of all apps, and of their revisions after them."""
+        scored = self.dataset.scored_apps
+        return self.transform.apps({name: scored[name] for name in scored.columns}, len(scored))
+
+    def examples(self, rows: pl.DataFrame, history: History | None = None) -> Examples:
+        """The rows encoded. history: what they know, where that is known already."""
+        transform, dataset = self.transform, self.dataset
+        known = history_for(transform.schema, dataset, rows) if history is None else history
+        columns: dict[str, pl.Series] = {name: rows[name] for name in rows.columns}
+        if field := history_field(transform.schema):
+            columns[field[0]] = known.installed
+        label = torch.from_numpy(rows["label"].cast(pl.Float32).to_numpy().copy())
+        return Examples(
+            transform=transform,
+            requests=replace(transform.requests(columns, len(rows)), crosses=(), keys=()),
+            apps=self.apps,
+            app_rows=torch.from_numpy(dataset.app_rows(rows).to_numpy().copy()),
+            statistics=known.statistics,
+            label=label,
+            weight=torch.ones_like(label),
+            position=_positions(rows),
+        )
 
 
 def _positions(rows: pl.DataFrame) -> Tensor:

@@ -1,5 +1,6 @@
 """Import of Frappe (Baltrunas et al. 2015): the Frappe_x1 split joined with the app metadata, as a store's log."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, Neg
 CONTEXT = ("daytime", "weekday", "isweekend", "homework", "weather", "country", "city")
 METADATA = ("category", "downloads", "developer", "language")
 UNKNOWN = "unknown"
+QUANTILES = 20
 
 
 def load(path: Path, *, options: ImportOptions | None = None) -> tuple[Dataset, ImportReport]:
@@ -38,9 +40,12 @@ def load(path: Path, *, options: ImportOptions | None = None) -> tuple[Dataset, 
     return replace(dataset, facts=facts), report
 
 
-def schema() -> FeatureSchema:
-    """The home's schema: the seven contexts, the apps' own features, history, and their crosses with the candidate."""
-    crossed = ("user_id", *CONTEXT)
+def schema(*, history: bool = True) -> FeatureSchema:
+    """The home's schema: the seven contexts, the apps' own features, history, and their crosses with the candidate.
+
+    history: with what all users did with the candidate, too.
+    """
+    crossed, counted = ("user_id", *CONTEXT), history_fields(CONTEXT)
     return FeatureSchema(
         fields=(
             _field("user_id", Source.USER),
@@ -48,10 +53,7 @@ def schema() -> FeatureSchema:
             FieldSpec(name="installed", source=Source.HISTORY, kind=Kind.MULTI, max_values=200),
             *(_field(name, Source.APP) for name in ("app_id", *METADATA, "cost")),
             FieldSpec(name="rating", source=Source.APP, kind=Kind.CONTINUOUS),
-            FieldSpec(name="own_uses", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.USES, quantiles=50),
-            FieldSpec(
-                name="other_users", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.OTHERS, quantiles=50
-            ),
+            *(counted if history else counted[:2]),
         ),
         crosses=(
             *(CrossSpec(fields=("installed", name), bits=20) for name in ("app_id", "category", "developer")),
@@ -62,6 +64,20 @@ def schema() -> FeatureSchema:
     )
 
 
+def history_fields(contexts: Sequence[str]) -> tuple[FieldSpec, ...]:
+    """Own uses, popularity, popularity under the value of each of `contexts`, and nearness to the user's other apps.
+
+    Few quantiles: finer ones tell a count from the same count without the row's own event, which an encoder that
+    leaves it out only for positives gives away to a net that knows the app (see `docs/decisions.md`).
+    """
+    return (
+        _number("own_uses", PairStatistic.USES),
+        _number("other_users", PairStatistic.OTHERS),
+        *(_number(f"users_by_{name}", PairStatistic.IN_CONTEXT, by=name) for name in contexts),
+        _number("similar_apps", PairStatistic.SIMILAR),
+    )
+
+
 def app_ids(path: Path) -> pl.DataFrame:
     """item (as text) and app_id of every app: its package name, or `frappe-<item>` where it has no metadata."""
     return _named(path / "frappe" / "meta.csv.gz").select("item", "app_id")
@@ -69,6 +85,10 @@ def app_ids(path: Path) -> pl.DataFrame:
 
 def _field(name: str, source: Source) -> FieldSpec:
     return FieldSpec(name=name, source=source, kind=Kind.CATEGORICAL)
+
+
+def _number(name: str, of: PairStatistic, *, by: str | None = None) -> FieldSpec:
+    return FieldSpec(name=name, source=Source.PAIR, kind=Kind.CONTINUOUS, of=of, by=by, quantiles=QUANTILES)
 
 
 def _raw_log(path: Path) -> RawLog:

@@ -16,7 +16,7 @@ def queries(dataset: Dataset, rows: pl.DataFrame) -> Iterator[Query]:
 
     A row whose log has none knows what the store knows of its user.
     """
-    histories: Mapping[str, Mapping[str, int]] = user_histories(dataset)
+    histories: Mapping[str, Mapping[str, int]] = user_histories(dataset, rows["user_id"])
     if not has_logged(rows):
         rows = rows.with_columns(pl.lit(None, HISTORY).alias("history"))
     for row in rows.iter_rows(named=True):

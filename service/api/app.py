@@ -3,7 +3,6 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from importlib.metadata import PackageNotFoundError, version
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
@@ -26,6 +25,7 @@ from service.api.shortcut import Counter, Shortcut
 from service.api.users import user_routes
 from service.container import Container
 from service.keys import Keys, Scope
+from service.release import software_version
 
 BODY_WITHIN_S = 30.0  # seconds for a body to arrive, so that slow clients do not gather
 
@@ -54,14 +54,6 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
     for router, scope in _routers(container, bounds):
         app.include_router(router, dependencies=[Depends(key_for(scope, keys))] if scope else [])
     return app
-
-
-def software_version() -> str:
-    """The installed release of this software."""
-    try:
-        return version("appshelf")
-    except PackageNotFoundError:
-        return "not installed"
 
 
 def _routers(container: Container, bounds: Bounds) -> list[tuple[APIRouter, Scope | None]]:

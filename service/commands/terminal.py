@@ -71,15 +71,19 @@ def training_progress() -> "Iterator[Callable[[Step], None]]":
         task = bars.add_task("training", state="")
 
         def show(step: "Step") -> None:
-            description = f"epoch {step.epoch}/{step.epochs}"
-            bars.update(task, description=description, total=step.steps, completed=step.step, state=_state(step))
+            bars.update(task, description=_epoch(step), total=step.steps, completed=step.step, state=_state(step))
 
         yield show
 
 
 def _say_epoch(step: "Step") -> None:
     if step.step == step.steps:
-        say(f"epoch {step.epoch}/{step.epochs}: {_state(step)}")
+        say(f"{_epoch(step)}: {_state(step)}")
+
+
+def _epoch(step: "Step") -> str:
+    of_which = "" if step.phase == "training" else f"{step.phase}, "
+    return f"{of_which}epoch {step.epoch}/{step.epochs}"
 
 
 def _state(step: "Step") -> str:

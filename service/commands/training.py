@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,7 +17,10 @@ if TYPE_CHECKING:
     from model.schema import FeatureSchema
     from model.training import TrainConfig
     from service.container import Container
+    from service.lifecycle import TrainOptions
+    from service.unfinished import Unfinished
 
+ARCHITECTURES = "Architecture: lr, fm, ffm, fnn, pnn, wide_deep, deepfm, dcn_v2 or deep_crossing."
 LIVE = "live"
 ALL_THE_SAME = "--from live learns on all the same"
 
@@ -25,8 +28,8 @@ ALL_THE_SAME = "--from live learns on all the same"
 def train(
     context: typer.Context,
     *,
-    arch: Annotated[str | None, typer.Option(help="Architecture of the network.")] = None,
-    recipe: Annotated[str | None, typer.Option(help="How it is trained: paper or adam.")] = None,
+    arch: Annotated[str | None, typer.Option(help=ARCHITECTURES)] = None,
+    recipe: Annotated[str | None, typer.Option(help="How it is trained: paper, adam or sgd.")] = None,
     epochs: Annotated[int | None, typer.Option(help="Most epochs; it stops early.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; the same one trains the same network.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the same and more; options go before it.")] = None,
@@ -39,30 +42,36 @@ def train(
         bool, typer.Option("--reset-optimizer", help="Take over the weights and not the optimizer's state.")
     ] = False,
     compact: Annotated[bool, typer.Option("--compact", help="Forget values that the data no longer holds.")] = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with the training that was broken off, as it was asked for.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train a network on the imported data and print its version, a challenger until the gate has judged it.
 
     One that learns on from a version is trained as that one was, but for what is given here.
     """
-    from model.data.dataset import read
-    from service.lifecycle import TrainOptions, train_version
+    from service.lifecycle import train_version
+    from service.unfinished import unfinished
 
     options = {"architecture": arch, "recipe": recipe, "epochs": epochs, "seed": seed}
     given = options_of(config) | {name: value for name, value in options.items() if value is not None}
     if scratch and (start or reset_optimizer or compact):
         raise Refusal("--scratch learns on from nothing, so it goes without --from, --reset-optimizer and --compact")
-    with opened(context) as container:
-        dataset = read(container.home.data)
-        begun = Beginning(None, train_config(given), "as asked")
-        if not scratch:
-            begun = named(container, start, given) if start else live_if_alike(container, dataset.schema, given)
-        say(f"training {f'on from {begun.version}' if begun.version else 'from scratch'}, {begun.why}")
-        asked = TrainOptions(
-            begun.config, begun.version, "reset" if reset_optimizer else "carry", compact=compact, dataset=dataset
-        )
+    if resume and (start or scratch or reset_optimizer or compact):
+        raise Refusal("--resume goes on as it was asked for; leave out --from, --scratch, --reset-optimizer, --compact")
+    with (
+        opened(context) as container,
+        unfinished(container.home.training, clock=container.clock, say=say) as training,
+    ):
+        if resume:
+            asked = resumed(training, given)
+        else:
+            begun = beginning(container, start, given, scratch=scratch)
+            asked = anew(training, begun, reset_optimizer=reset_optimizer, compact=compact)
         with training_progress() as progress:
             version = train_version(container, asked, token=secrets.token_hex(3), progress=progress)
+        training.done()
         entry = container.registry.get(version)
         how = next(move.why for move in reversed(container.registry.history()) if move.version == version)
     if as_json:
@@ -80,6 +89,46 @@ class Beginning:
     version: str | None
     config: "TrainConfig"
     why: str
+
+
+def resumed(training: "Unfinished", given: Mapping[str, Any]) -> "TrainOptions":
+    """The training that was broken off, as it was asked for. Raises NothingToResume, and Refusal for other options."""
+    from service.errors import NothingToResume
+
+    asked = training.asked
+    if asked is None:
+        raise NothingToResume(training.folder)
+    past, now = (one.model_dump(mode="json") for one in (asked.config, train_config(given)))
+    for name in given:
+        if past[name] != now[name]:
+            raise Refusal(
+                f"the training that was broken off has {name} {past[name]!r} and {now[name]!r} is asked for; leave it "
+                "out to go on with that one, or leave out --resume to begin anew"
+            )
+    say(f"going on with the training in {training.folder}")
+    return replace(asked, workspace=training.workspace(resume=True))
+
+
+def anew(training: "Unfinished", begun: Beginning, *, reset_optimizer: bool, compact: bool) -> "TrainOptions":
+    """A training that begins, in place of one that was broken off."""
+    from service.lifecycle import TrainOptions
+
+    if training.asked is not None:
+        say(f"the training that was broken off in {training.folder} is given up; --resume would have gone on with it")
+    say(f"training {f'on from {begun.version}' if begun.version else 'from scratch'}, {begun.why}")
+    asked = TrainOptions(begun.config, begun.version, "reset" if reset_optimizer else "carry", compact=compact)
+    return replace(asked, workspace=training.begun(asked))
+
+
+def beginning(container: "Container", start: str | None, given: Mapping[str, Any], *, scratch: bool) -> Beginning:
+    """What a training that was asked for learns on from."""
+    from model.data.dataset import read
+
+    if scratch:
+        return Beginning(None, train_config(given), "as asked")
+    return (
+        named(container, start, given) if start else live_if_alike(container, read(container.home.data).schema, given)
+    )
 
 
 def named(container: "Container", start: str, given: Mapping[str, Any]) -> Beginning:
@@ -116,9 +165,8 @@ def alike(config: "TrainConfig", manifest: "Manifest") -> bool:
     """Whether a training would make a network of the layers that a version has."""
     from model.zoo import check_params
 
-    params = {**config.built_recipe().net_params, **config.params}
     return config.architecture == manifest.architecture and (
-        check_params(config.architecture, params) == check_params(manifest.architecture, manifest.params)
+        check_params(config.architecture, config.net_params()) == check_params(manifest.architecture, manifest.params)
     )
 
 

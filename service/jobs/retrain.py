@@ -3,18 +3,20 @@
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 from model.bundle import Bundle, load
+from model.checkpoint import CheckpointError
 from model.data.dataset import read, write
-from model.training import TrainConfig
+from model.training import TrainConfig, Workspace
 from service.container import Container
 from service.errors import RetrainRefused
 from service.jobs.desk import Desk
 from service.jobs.options import RetrainOptions
 from service.jobs.queue import token_of
 from service.lifecycle import TrainOptions, train_version
+from service.unfinished import Due
 from service.window import WindowPlan, examples_of, learned_until, notes
 
 COUNTS = "counts.json"
@@ -102,4 +104,15 @@ def train(desk: Desk, options: RetrainOptions, parent: Bundle) -> str:
         compact=options.compact,
         dataset=read(desk.folder / "data"),
     )
-    return train_version(desk.container, asked, token=token_of(desk.job.id), progress=desk.told)
+    try:
+        return _trained(desk, asked, resume=True)
+    except CheckpointError as error:  # of what was live then, or damaged: the window stands, and it begins again
+        desk.diary.say(str(error))
+        return _trained(desk, asked, resume=False)
+
+
+def _trained(desk: Desk, asked: TrainOptions, *, resume: bool) -> str:
+    """Train, from the checkpoint of an earlier attempt where it is to be resumed and there is one."""
+    space = Workspace(desk.folder / "training", Due(desk.time.clock), resume, desk.diary.say)
+    told = replace(asked, workspace=space)
+    return train_version(desk.container, told, token=token_of(desk.job.id), progress=desk.told)

@@ -20,11 +20,12 @@ INSTALL, UNINSTALL = "install", "uninstall"
 """The kinds of event that change what a user has; any other kind is only kept."""
 
 
-class Shown(msgspec.Struct, frozen=True):
+class Shown(msgspec.Struct, frozen=True, omit_defaults=True):
     """One app of an answer. position counts from 1; features: the app's values it was scored with.
 
-    others: how many other users had the app, as it was scored (PairStatistic.OTHERS). A Struct, since ten are made
-    for each answer and a frozen dataclass takes five times as long.
+    others: how many other users had the app, as it was scored (PairStatistic.OTHERS); measures: what else of all users
+    it was scored with, by `FieldSpec.measure`. A Struct, since ten are made for each answer and a frozen dataclass
+    takes five times as long.
     """
 
     app_id: str
@@ -32,6 +33,7 @@ class Shown(msgspec.Struct, frozen=True):
     score: float
     features: Mapping[str, Value]
     others: int
+    measures: Mapping[str, float] = {}
 
 
 @dataclass(frozen=True)

@@ -32,8 +32,17 @@ WHERE at >= ? AND at < ? AND (at > ? OR id > ?) ORDER BY at, id LIMIT ?"""
 TRIM_VALUES = """
 DELETE FROM app_values WHERE key IN (SELECT key FROM app_values WHERE until < :before LIMIT :some)"""
 
-Told = tuple[str, dict[str, Value], dict[str, Value], dict[str, int], list[float], list[int]]
-"""The rest of an impression: version, the user's values, the context's, history; of each app score and others."""
+
+class Told(msgspec.Struct, frozen=True, array_like=True):
+    """The rest of an impression, as a list. scores, others, measures: of each app; none of these where none has any."""
+
+    version: str
+    user: Mapping[str, Value]
+    context: Mapping[str, Value]
+    history: Mapping[str, int]
+    scores: list[float]
+    others: list[int]
+    measures: list[Mapping[str, float]] = []
 
 
 class ImpressionRows:
@@ -81,8 +90,10 @@ class ImpressionRows:
                 fresh[of_app.key] = one.at + KEPT_ON_S, of_app.json
         shown = self._encode([item.app_id for item in one.items])
         scores, others = [item.score for item in one.items], [item.others for item in one.items]
-        told = self._encode((one.version, one.user, one.context, one.history, scores, others))
-        return one.request_id, one.at, one.user_id, shown, told, b"".join([of_app.key for of_app in values])
+        measures = [item.measures for item in one.items] if any(item.measures for item in one.items) else []
+        told = Told(one.version, one.user, one.context, one.history, scores, others, measures)
+        keys = b"".join([of_app.key for of_app in values])
+        return one.request_id, one.at, one.user_id, shown, self._encode(told), keys
 
     def _values_of(self, rows: Sequence[Row]) -> dict[bytes, Mapping[str, Value]]:
         keys = iter({key for row in rows for key in _keys(row[5])})
@@ -100,12 +111,14 @@ class ImpressionRows:
         keys = _keys(app_values)
         if not values.keys() >= set(keys):
             return None
-        version, user, context, history, *of_items = self._told(body)
-        apps = zip(self._shown(shown), *of_items, keys, strict=True)
+        told = self._told(body)
+        measures = told.measures or [{} for _ in keys]
+        apps = zip(self._shown(shown), told.scores, told.others, measures, keys, strict=True)
         items = [
-            Shown(app_id, place, score, values[key], other) for place, (app_id, score, other, key) in enumerate(apps, 1)
+            Shown(app_id, place, score, values[key], other, measured)
+            for place, (app_id, score, other, measured, key) in enumerate(apps, 1)
         ]
-        return Impression(request_id, at, version, user_id, user, context, history, tuple(items))
+        return Impression(request_id, at, told.version, user_id, told.user, told.context, told.history, tuple(items))
 
 
 def _keys(joined: bytes | None) -> list[bytes]:

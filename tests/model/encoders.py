@@ -9,7 +9,8 @@ import torch
 from hypothesis import strategies as st
 
 from model.crosses import Crosses
-from model.query import App, Query
+from model.population import MISSING, Contexts, Neighbours, Population, population_fields
+from model.query import NULL, App, Query
 from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, Source
 from model.scorer import Scorer
 from model.transforms import Transform
@@ -33,6 +34,9 @@ FIELDS: Mapping[str, dict[str, Any]] = {
     "rating": {"source": "app", "kind": "continuous"},
     "own_uses": {"source": "pair", "kind": "continuous", "of": "uses"},
     "other_users": {"source": "pair", "kind": "continuous", "of": "others"},
+    "users_now": {"source": "pair", "kind": "continuous", "of": "in_context", "by": "daytime"},
+    "users_of_plan": {"source": "pair", "kind": "continuous", "of": "in_context", "by": "plan"},
+    "beside": {"source": "pair", "kind": "continuous", "of": "similar"},
 }
 CROSSED = [
     ("user_id", "app_id"), ("installed", "app_id"), ("daytime", "device", "app_id"), ("likes", "daytime", "category"),
@@ -49,7 +53,8 @@ NET: Mapping[str, Any] = {"dim": 4, "hidden": (16, 8)}
 def schemas(draw: st.DrawFn) -> FeatureSchema:
     """Any of the fields with any of their crosses; an app and a user have an id."""
     extra = draw(st.sets(st.sampled_from([name for name in FIELDS if name not in ("user_id", "app_id")])))
-    names = [name for name in FIELDS if name in extra | {"user_id", "app_id"}]
+    counted = {str(FIELDS[name]["by"]) for name in extra if "by" in FIELDS[name]}
+    names = [name for name in FIELDS if name in extra | counted | {"user_id", "app_id"}]
     possible = [fields for fields in CROSSED if set(fields) <= set(names)]
     chosen = draw(st.lists(st.sampled_from(possible), unique=True)) if possible else []
     crosses = [CrossSpec(fields=fields, bits=draw(st.integers(4, 9)), exact=draw(st.booleans())) for fields in chosen]
@@ -100,11 +105,13 @@ def apps(seed: int, count: int) -> list[App]:
     ]
 
 
-def scorer_of(schema: FeatureSchema, *, params: Mapping[str, Any] = NET, log_rate: float = 0.0) -> Scorer:
+def scorer_of(
+    schema: FeatureSchema, *, architecture: str = "wide_deep", params: Mapping[str, Any] = NET, log_rate: float = 0.0
+) -> Scorer:
     """A scorer of random weights."""
     transform = transform_of(schema)
     with torch.random.fork_rng(devices=[]):
-        net = build("wide_deep", params, transform.sizes)
+        net = build(architecture, params, transform.sizes)
     scrambled(net)
     spread = torch.Generator().manual_seed(1)
     with torch.no_grad():
@@ -120,8 +127,30 @@ def transform_of(schema: FeatureSchema) -> Transform:
     quantiles = {field.name: Quantiles(BOUNDARIES) for field in schema.fields if field.kind is Kind.CONTINUOUS}
     none = {cross.name: np.empty(0, dtype=np.int64) for cross in schema.crosses if cross.exact}
     audience = {f"v{place}": place for place in range(9)}
-    blank = Transform(schema, vocabularies, quantiles, Crosses(schema, vocabularies, none), audience)
+    crosses = Crosses(schema, vocabularies, none)
+    blank = Transform(schema, vocabularies, quantiles, crosses, audience, population_of(schema))
     return replace(blank, crosses=Crosses(schema, vocabularies, _seen(blank, none)))
+
+
+def population_of(schema: FeatureSchema) -> Population:
+    """What random users did with the apps `v0` to `v8` under random values."""
+    rng, apps = np.random.default_rng(1), 9
+    contexts = {one.by: _contexts(rng, apps) for one in population_fields(schema) if one.by is not None}
+    both = np.triu(rng.integers(0, 3, (apps, apps)), 1)
+    both += both.T
+    counts = both[both > 0].astype(np.int32)
+    starts = np.append(0, (both > 0).sum(1).cumsum())
+    users = both.max(1) + rng.integers(0, 3, apps)
+    neighbours = Neighbours(users, starts, np.nonzero(both)[1].astype(np.int32), counts)
+    return Population(tuple(f"v{place}" for place in range(apps)), contexts, neighbours)
+
+
+def _contexts(rng: np.random.Generator, apps: int) -> Contexts:
+    values = ("v0", "v1", "v2", NULL, MISSING)
+    users = rng.integers(0, 4, (len(values), apps))
+    counts = users[users > 0].astype(np.int32)
+    starts = np.append(0, (users > 0).sum(1).cumsum())
+    return Contexts(values, starts, np.nonzero(users)[1].astype(np.int32), counts)
 
 
 def _seen(blank: Transform, none: Mapping[str, Any]) -> dict[str, Any]:

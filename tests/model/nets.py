@@ -4,12 +4,19 @@ import torch
 from torch import Tensor
 
 from model.batch import Bag, Batch, FieldSize, Pair, Side, SideSizes, Sizes
+from model.blocks import NamedSide, NamedSizes
 
-SIZES = Sizes(
-    request=SideSizes((FieldSize("user_id", 7), FieldSize("daytime", 5, 3)), (FieldSize("installed", 6),), 2),
-    app=SideSizes((FieldSize("app_id", 6), FieldSize("category", 4)), (FieldSize("tags", 4),), 1),
-    pair_dense=1,
+NUMBERS = {"request": ("age", "speed"), "app": ("rating",), "pair": ("uses", "others")}
+
+SIZES = NamedSizes(
+    request=NamedSide(
+        (FieldSize("user_id", 7), FieldSize("daytime", 5, 3)), (FieldSize("installed", 6),), 2, NUMBERS["request"]
+    ),
+    app=NamedSide((FieldSize("app_id", 6), FieldSize("category", 4)), (FieldSize("tags", 4),), 1, NUMBERS["app"]),
+    pair_dense=2,
     crosses=32,
+    pair_numbers=NUMBERS["pair"],
+    cross_rows=(("user_id*app_id", 32),),
 )
 
 
@@ -19,20 +26,24 @@ def random_bag(count: int, size: int, draw: torch.Generator, *, longest: int = 4
     return Bag(torch.randint(0, size, (int(lengths.sum()),), generator=draw), lengths.cumsum(0) - lengths)
 
 
-def random_side(sizes: SideSizes, count: int, draw: torch.Generator) -> Side:
-    """`count` rows of one side."""
-    ids = [torch.randint(0, field.size, (count,), generator=draw) for field in sizes.ids]
+def random_side(sizes: SideSizes, count: int, draw: torch.Generator, *, crosses: int = SIZES.crosses) -> Side:
+    """`count` rows of one side. crosses: rows of the cross table."""
+    ids = torch.empty((count, len(sizes.ids)), dtype=torch.int64)
+    for place, field in enumerate(sizes.ids):
+        ids[:, place] = torch.randint(0, field.size, (count,), generator=draw)
     bags = tuple(random_bag(count, field.size, draw) for field in sizes.bags)
-    crosses = (random_bag(count, SIZES.crosses, draw),)
-    return Side(torch.stack(ids, 1), torch.rand(count, sizes.dense, generator=draw), bags, crosses)
+    crossed = (random_bag(count, crosses, draw),) if crosses else ()
+    return Side(ids, torch.rand(count, sizes.dense, generator=draw), bags, crossed)
 
 
-def random_batch(count: int, seed: int = 0) -> Batch:
+def random_batch(count: int, seed: int = 0, *, sizes: Sizes = SIZES) -> Batch:
     """`count` rows with random labels."""
     draw = torch.Generator().manual_seed(seed)
-    pair = Pair(torch.rand(count, 1, generator=draw), (random_bag(count, SIZES.crosses, draw),))
+    crossed = (random_bag(count, sizes.crosses, draw),) if sizes.crosses else ()
+    pair = Pair(torch.rand(count, sizes.pair_dense, generator=draw), crossed)
     label = torch.randint(0, 2, (count,), generator=draw).float()
-    request, app = random_side(SIZES.request, count, draw), random_side(SIZES.app, count, draw)
+    request = random_side(sizes.request, count, draw, crosses=sizes.crosses)
+    app = random_side(sizes.app, count, draw, crosses=sizes.crosses)
     return Batch(request, app, pair, label, torch.ones(count))
 
 

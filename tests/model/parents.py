@@ -27,7 +27,7 @@ def bundle_from(result: TrainResult, data: Dataset, *, version: str = VERSION) -
         version=version,
         created_at="2026-11-20T19:48:46+00:00",
         architecture=config.architecture,
-        params={**config.built_recipe().net_params, **config.params},
+        params=config.net_params(),
         config=config.model_dump(mode="json"),
         recipe=config.recipe,
         schema_fingerprint=data.schema.fingerprint(),

@@ -175,7 +175,7 @@ def test_reading_the_base_while_another_thread_puts_gives_the_rows_asked(mapped:
         assert_same(mapped.gather(rows, exact=True), expected)
         newest = mapped.rows_of(names)
         known = newest[newest >= 0]
-        assert [mapped.ids[row] for row in known] == names[: len(known)]
+        assert [mapped.ids[row] for row in known] == [names[place] for place in (newest >= 0).nonzero()[0]]
         mapped.gather(torch.from_numpy(known), exact=False)
     writer.join()
 
@@ -229,6 +229,8 @@ def test_arrays_that_are_no_table_of_this_net_are_refused_naming_what_is_missing
         open_table(tmp_path / "t", scorer.app_side)
     with pytest.raises(ArraysUnusable, match=r"here has no array 'id\.rows'"):
         mapped_table({}, scorer.app_side, origin="here")
+    with pytest.raises(ArraysUnusable, match="here has no ordinals, which this version needs"):
+        mapped_table(open_arrays(tmp_path / "t")[0], replace(wide, ordinals={}), origin="here")
     arrays = {**open_arrays(tmp_path / "t")[0], "table.others": torch.zeros(3)}
     with pytest.raises(ArraysUnusable, match=r"here has 3 rows of others where there are 40 ids"):
         mapped_table(arrays, wide, origin="here")

@@ -2,7 +2,6 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from math import inf
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -18,13 +17,12 @@ from model.query import App, Query
 from model.scorer import Scorer
 from model.training import TrainConfig, train
 from tests.model import stores
-from tests.model.encoders import EVERYTHING, NET, apps, queries, schemas, scorer_of
+from tests.model.encoders import EVERYTHING, apps, queries, schemas, scorer_of
+from tests.model.families import FORMS, Form
 
 Floats = npt.NDArray[np.float64]
 SAME = 1e-6
 """Probabilities as near as this may be in either order: float32 itself does not tell such apps apart."""
-
-SETTINGS: list[dict[str, Any]] = [{}, {"wide": False}, {"deep": False}, {"batch_norm": True, "dropout": 0.2}]
 
 
 @pytest.fixture(autouse=True, params=[torch.bfloat16, torch.float32], ids=["bf16", "fp32"])
@@ -101,14 +99,16 @@ def test_exact_answers_are_the_references_on_two_thousand_requests_alone_and_tog
         start = turn.stop
 
 
-@settings(deadline=None, max_examples=40)
-@given(st.data(), st.sampled_from(SETTINGS), st.booleans(), st.booleans())
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+@settings(deadline=None, max_examples=12)
+@given(st.data(), st.booleans(), st.booleans())
 def test_any_schema_and_any_kind_of_net_is_scored_as_by_the_reference(
-    data: st.DataObject, params: dict[str, Any], additive: bool, halved: bool
+    form: Form, data: st.DataObject, additive: bool, halved: bool
 ) -> None:
     schema = data.draw(schemas())
-    scorer = scorer_of(schema, params={**NET, **params}, log_rate=math.log(0.3))
-    scorer.net.additive, scorer.net.halved = additive, scorer.net.halved if halved else frozenset()
+    scorer = scorer_of(schema, architecture=form.architecture, params=form.params, log_rate=math.log(0.3))
+    scorer.net.additive = additive and scorer.net.additive
+    scorer.net.halved = scorer.net.halved if halved else frozenset()
     table, asked = scorer.table(apps(1, 12)), data.draw(st.lists(queries(schema), min_size=1, max_size=3))
     exact = FastScorer(scorer, precision=Precision.EXACT, error=measured(scorer, table, asked))
 
@@ -203,6 +203,20 @@ def test_requests_on_two_tables_are_answered_together_in_their_order(trained: Sc
 
     for (query, table), best in zip(asked, found, strict=True):
         check(best, trained.score(query, table, np.arange(len(table))), 3)
+
+
+@pytest.mark.parametrize("form", [FORMS["ffm"], FORMS["pnn both"]], ids=["ffm", "pnn"])
+def test_requests_whose_parts_are_wide_are_combined_one_by_one(form: Form, monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = scorer_of(EVERYTHING, architecture=form.architecture, params=form.params)
+    table, asked = scorer.table(apps(1, 12)), [Query("v0"), Query("v1", {}, {"daytime": "v2"}), Query("v3")]
+    fast = FastScorer(scorer, precision=Precision.FAST, error=0.01)
+    together = fast.best([ask(fast, query, table, k=4) for query in asked])
+
+    monkeypatch.setattr("model.scoring_pass.WIDE", 0)
+
+    for one, other in zip(together, fast.best([ask(fast, query, table, k=4) for query in asked]), strict=True):
+        np.testing.assert_array_equal(one.places, other.places)
+        np.testing.assert_allclose(one.scores, other.scores, atol=1e-3)
 
 
 def test_a_thousand_candidates_are_scored_as_few_are(trained: Scorer) -> None:

@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch import nn
 
-from model.optim import FTRLProximal, parameter_groups
+from model.optim import RECIPES, FTRLProximal, parameter_groups
+from model.row_adagrad import RowAdagrad
 from model.row_adam import RowAdam
+from model.row_optimizer import RowOptimizer
+from model.row_sgd import RowSGD
 from model.zoo import build
 from tests.model.nets import SIZES
 
@@ -139,6 +142,82 @@ def test_a_lazy_table_leaves_rows_without_a_gradient_alone() -> None:
 
     assert table[[0, 1, 3]].eq(1).all()
     assert table[2].ne(1).all()
+
+
+def test_row_adams_fused_pass_over_a_table_is_its_recurrence() -> None:
+    table, draw = nn.Parameter(torch.randn(6, 3)), torch.Generator().manual_seed(7)
+    optimizer = RowAdam([{"params": [table], "l2": 0.1}], rate=0.01)
+    weight, moments = table.detach().clone(), (torch.zeros(6, 3), torch.zeros(6, 3))
+
+    for step in range(1, 12):
+        rows, values = torch.tensor([[1, 4]]), torch.randn(2, 3, generator=draw)
+        table.grad = torch.sparse_coo_tensor(rows, values, (6, 3), check_invariants=True)
+        optimizer.step()
+        options = {**optimizer.param_groups[0], "step": step}
+        dense = table.grad.to_dense()
+        weight, moments = optimizer.recurrence(weight, moments, dense, options=options)  # type: ignore[assignment]
+
+    torch.testing.assert_close(table.detach(), weight)
+    torch.testing.assert_close(optimizer.state[table]["v"], moments[1])
+
+
+def test_adagrad_over_rows_is_torchs_where_each_weight_has_its_accumulator() -> None:
+    start, draw = torch.randn(8, 3), torch.Generator().manual_seed(8)
+    mine, theirs = nn.Parameter(start.clone()), nn.Parameter(start.clone())
+    optimizer = RowAdagrad([mine], {"lr": 0.1, "initial": 0.01})
+    reference = torch.optim.Adagrad([theirs], lr=0.1, initial_accumulator_value=0.01)
+
+    for _ in range(10):
+        rows = torch.randperm(8, generator=draw)[:4].sort().values
+        values = torch.randn(4, 3, generator=draw)
+        mine.grad = torch.sparse_coo_tensor(rows[None], values, (8, 3), check_invariants=True)
+        theirs.grad = mine.grad.to_dense()
+        optimizer.step()
+        reference.step()
+
+    torch.testing.assert_close(mine, theirs)
+    torch.testing.assert_close(optimizer.state[mine]["sum"], reference.state[theirs]["sum"])
+
+
+def test_row_wise_adagrad_follows_its_recurrence_and_keeps_one_number_a_row() -> None:
+    table, draw = nn.Parameter(torch.zeros(5, 4)), torch.Generator().manual_seed(9)
+    optimizer = RowAdagrad([table], {"lr": 0.1, "initial": 0.5, "row_wise": True})
+    weight, total = [[0.0] * 4 for _ in range(5)], [0.5] * 5
+
+    for _ in range(7):
+        values = torch.randn(2, 4, generator=draw)
+        table.grad = torch.sparse_coo_tensor(torch.tensor([[0, 3]]), values, (5, 4), check_invariants=True)
+        optimizer.step()
+        for row, gradient in zip((0, 3), values.tolist(), strict=True):
+            total[row] += sum(g * g for g in gradient) / 4
+            weight[row] = [w - 0.1 * g / math.sqrt(total[row]) for w, g in zip(weight[row], gradient, strict=True)]
+
+    torch.testing.assert_close(table.detach(), torch.tensor(weight))
+    assert optimizer.state[table]["sum"].shape == (5, 1)
+
+
+def test_plain_descent_moves_the_rows_that_a_gradient_names_and_no_others() -> None:
+    table = nn.Parameter(torch.ones(4, 2))
+    optimizer = RowSGD([{"params": [table], "l2": 0.5}], rate=0.1)
+    table.grad = torch.sparse_coo_tensor(torch.tensor([[2]]), torch.full((1, 2), 3.0), (4, 2), check_invariants=True)
+
+    optimizer.step()
+
+    torch.testing.assert_close(table.detach()[2], torch.full((2,), 1 - 0.1 * (3 + 0.5)))
+    assert table[[0, 1, 3]].eq(1).all()
+
+
+@pytest.mark.parametrize("recipe", sorted(RECIPES))
+def test_a_recipes_optimizers_take_each_parameter_once(recipe: str) -> None:
+    net = build("wide_deep", {"dim": 4, "hidden": (8,)}, SIZES)
+
+    optimizers = RECIPES[recipe]().optimizers(net, 64)
+
+    taken = [id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]]
+    assert sorted(taken) == sorted(id(p) for p in net.parameters())
+    tables = {id(p) for p in parameter_groups(net)[1]}
+    rows = {id(p) for one in optimizers if isinstance(one, RowOptimizer) for g in one.param_groups for p in g["params"]}
+    assert tables <= rows
 
 
 def test_every_parameter_of_a_net_belongs_to_exactly_one_group() -> None:

@@ -91,7 +91,7 @@ def test_a_score_served_without_the_term_is_calibrated(
     rows = rows_of(biased[0], "train")
     served = probabilities(results[0].net, encode(results[0].transform, biased[0], rows)).mean()
 
-    assert served == pytest.approx(float(rows["label"].cast(pl.Float64).mean() or 0.0), rel=0.1)  # type: ignore[arg-type]
+    assert served == pytest.approx(float(rows["label"].cast(pl.Float64).mean() or 0.0), rel=0.15)  # type: ignore[arg-type]
 
 
 def test_scores_do_not_depend_on_the_position(

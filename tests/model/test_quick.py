@@ -9,7 +9,8 @@ from model.batch import Batch, Pair
 from model.cross_plan import EvenBag
 from model.layers import MLP
 from model.quick import Layer, PackedMLP, best_dtype, packed_layer, quickened, rectified
-from model.zoo import ARCHITECTURES, build, forward
+from model.zoo import build, forward
+from tests.model.families import FORMS, Form
 from tests.model.nets import SIZES, random_batch, scrambled
 
 SETTINGS: list[dict[str, Any]] = [
@@ -76,7 +77,7 @@ def test_relu_in_place_is_that_of_torch(dtype: torch.dtype) -> None:
 def test_without_the_private_operators_a_layer_is_the_plain_one(
     monkeypatch: pytest.MonkeyPatch, broken: str, dtype: torch.dtype
 ) -> None:
-    def stand_in(weight: torch.Tensor, bias: torch.Tensor) -> Layer:
+    def stand_in(weight: torch.Tensor, bias: torch.Tensor, after: str) -> Layer:
         if broken == "refuses":
             raise RuntimeError("no such kernel")
         if broken == "gone":
@@ -105,11 +106,9 @@ def test_bfloat16_is_taken_only_where_the_processor_multiplies_it(
     assert best_dtype() is dtype
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
-@pytest.mark.parametrize("params", [{}, {"wide": False}, {"deep": False}, {"batch_norm": True, "dropout": 0.3}])
-def test_a_quickened_net_equals_its_own_and_shares_its_tables(name: str, params: dict[str, Any]) -> None:
-    net = build(name, {"dim": 4, "hidden": (8, 6), **params}, SIZES).requires_grad_(False).eval()
-    scrambled(net)
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+def test_a_quickened_net_equals_its_own_and_shares_its_tables(form: Form) -> None:
+    net = form.settled()
     batch, before = random_batch(30), {key: tensor.clone() for key, tensor in net.state_dict().items()}
 
     with torch.inference_mode():

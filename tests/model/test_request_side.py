@@ -10,6 +10,7 @@ from model.request_side import RequestSide
 from model.schema import FeatureSchema
 from model.scorer import Scorer
 from tests.model.encoders import EVERYTHING, queries, schemas, scorer_of
+from tests.model.families import FORMS, Form
 
 SCORER = scorer_of(EVERYTHING)
 
@@ -26,12 +27,15 @@ def check(side: RequestSide, scorer: Scorer, query: Query) -> None:
     assert encoded.statuses == scorer.observe(query)
 
 
-@settings(deadline=None)
+@pytest.mark.parametrize("form", FORMS.values(), ids=list(FORMS))
+@settings(deadline=None, max_examples=20)
 @given(st.data(), st.booleans())
-def test_a_request_is_encoded_as_the_plain_scorer_does_whatever_was_kept(data: st.DataObject, additive: bool) -> None:
+def test_a_request_is_encoded_as_the_plain_scorer_does_whatever_was_kept(
+    form: Form, data: st.DataObject, additive: bool
+) -> None:
     schema = data.draw(schemas())
-    scorer = scorer_of(schema)
-    scorer.net.additive = additive
+    scorer = scorer_of(schema, architecture=form.architecture, params=form.params)
+    scorer.net.additive = additive and scorer.net.additive
     side = RequestSide(scorer, users=2)
 
     for query in data.draw(st.lists(queries(schema), min_size=1, max_size=5)):

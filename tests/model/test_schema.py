@@ -26,6 +26,9 @@ def schema(*fields: dict[str, Any], **more: Any) -> FeatureSchema:  # noqa: ANN4
         ("fields: [{name: a, source: history, kind: categorical}]", "a history field is multi"),
         ("fields: [{name: a, source: pair, kind: continuous}]", "'of' goes with source pair"),
         ("fields: [{name: a, source: pair, kind: multi, of: uses}]", "a pair field is continuous"),
+        ("fields: [{name: a, source: pair, kind: continuous, of: uses, by: b}]", "for 'of: in_context' alone"),
+        ("fields: [{name: a, source: pair, kind: continuous, of: in_context}]", "'by' names the field to count by"),
+        ("fields: [{name: a, source: pair, kind: continuous, of: in_context, by: b}]", "'b' is no categorical user or"),
         ("fields: [{name: a, source: app, kind: categorical, required: true}]", "cannot be required in a request"),
         (
             "fields: [{name: a, source: app, kind: categorical}]\ncrosses: [{fields: [a, b]}]",
@@ -64,6 +67,25 @@ def test_a_schema_round_trips_through_its_text(tmp_path: Path) -> None:
 def test_a_file_that_is_not_there_is_a_sentence_with_the_next_step(tmp_path: Path) -> None:
     with pytest.raises(SchemaError, match="appshelf draft"):
         read_schema(tmp_path / "schema.yaml")
+
+
+@pytest.mark.parametrize(
+    ("by", "hint"),
+    [("user_id", "own uses are 'of: uses'"), ("app_id", "there are country"), ("age", "there are country")],
+)
+def test_users_are_counted_by_a_category_of_the_request(by: str, hint: str) -> None:
+    user, age = (
+        {"name": name, "source": "user", "kind": kind}
+        for name, kind in (("user_id", "categorical"), ("age", "continuous"))
+    )
+    counted = {"name": "there", "source": "pair", "kind": "continuous", "of": "in_context"}
+    assert schema(user, COUNTRY, {**counted, "by": "country"}).fields[2].measure == "in_context.country"
+    with pytest.raises(ValueError, match=hint):
+        schema(user, age, COUNTRY, {**counted, "by": by})
+
+
+def test_a_schema_without_counts_by_value_has_the_fingerprint_that_it_always_had() -> None:
+    assert SCHEMA.fingerprint() == "e8a16d37ea83f02fa664cd47a88d14cc00a56ec87af09987e90d9a88e5b10e5e"
 
 
 def test_the_fingerprint_is_of_what_shapes_the_input_alone() -> None:

@@ -13,7 +13,7 @@ from model.query import App, Query
 from model.scorer import Scorer
 from model.training import TrainConfig, TrainResult, predict, train
 from tests.model.test_training import learnable
-from tests.model.worlds import APPS
+from tests.model.worlds import APPS, COUNTED
 
 
 def scorer_of(result: TrainResult, *, rate: float = 1.0) -> Scorer:
@@ -24,7 +24,7 @@ def scorer_of(result: TrainResult, *, rate: float = 1.0) -> Scorer:
 @pytest.fixture(scope="module")
 def data() -> Dataset:
     whole = learnable(600)
-    return replace(whole, facts=replace(whole.facts, timed=False))
+    return replace(whole, schema=COUNTED, facts=replace(whole.facts, timed=False))
 
 
 @pytest.fixture(scope="module", params=["paper", "adam"])

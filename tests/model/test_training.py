@@ -7,7 +7,7 @@ import torch
 
 from model.data.dataset import Dataset
 from model.optim import PaperRecipe
-from model.training import Progress, TrainConfig, TrainingFailed, TrainResult, shuffled, train
+from model.training import Progress, TrainConfig, TrainingFailed, TrainResult, train
 from tests.model.worlds import dataset
 
 SMALL: dict[str, Any] = {"dim": 4, "hidden": (16, 8)}
@@ -57,14 +57,6 @@ def test_training_leaves_the_callers_random_state_alone() -> None:
     run(TrainConfig(params=SMALL, epochs=1), learnable(200))
 
     assert torch.equal(torch.rand(1), expected)
-
-
-@pytest.mark.parametrize(("count", "sizes"), [(9, [4, 5]), (8, [4, 4]), (10, [4, 4, 2]), (1, [1])])
-def test_every_row_is_in_one_batch_and_no_batch_is_left_with_one_row(count: int, sizes: list[int]) -> None:
-    batches = shuffled(count, 4)
-
-    assert [len(batch) for batch in batches] == sizes
-    assert sorted(torch.cat(batches).tolist()) == list(range(count))
 
 
 def test_batch_norm_trains_where_one_row_is_left_over() -> None:

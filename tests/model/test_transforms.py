@@ -24,7 +24,7 @@ ROWS = [
 ]
 
 
-def statistics(count: int) -> dict[PairStatistic, Floats]:
+def statistics(count: int) -> dict[str, Floats]:
     return {PairStatistic.USES: np.arange(float(count)), PairStatistic.OTHERS: np.arange(float(count))[::-1]}
 
 
@@ -144,6 +144,13 @@ def test_exact_and_hashed_crosses_stay_within_their_own_part_of_the_table(transf
         first, end = ends[name]
         assert bag.values.ge(first).all()
         assert bag.values.lt(end).all()
+
+
+def test_a_state_of_a_release_that_knew_nothing_of_all_users_is_read(transform: Transform) -> None:
+    texts, arrays = transform.to_state()
+    del texts["population"]
+
+    assert Transform.from_state(SCHEMA, texts, arrays).population == transform.population
 
 
 def test_state_round_trips_through_json_values_and_arrays(transform: Transform) -> None:

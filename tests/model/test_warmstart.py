@@ -33,6 +33,7 @@ from tests.model.worlds import SCHEMA, dataset
 DIM = 4
 SMALL: dict[str, Any] = {"dim": DIM, "hidden": (8, 6)}
 RECIPE_NAMES = sorted(RECIPES)
+REMEMBERING = [name for name in RECIPE_NAMES if name != "sgd"]  # plain descent keeps nothing of a table
 
 
 def log(users: range, apps: str, *, seed: int = 0, count: int = 400, schema: FeatureSchema = SCHEMA) -> Dataset:
@@ -109,7 +110,7 @@ def test_before_the_first_step_old_values_have_the_parents_rows_and_new_ones_the
     assert report.rows_new > 0
 
 
-@pytest.mark.parametrize("recipe", RECIPE_NAMES)
+@pytest.mark.parametrize("recipe", REMEMBERING)
 def test_the_optimizers_state_goes_with_its_rows_and_new_rows_begin_anew(recipe: str) -> None:
     parent = parent_of(recipe)
     assert parent.optimizer is not None
@@ -236,7 +237,7 @@ def test_the_same_vocabularies_give_the_parents_scores_exactly() -> None:
 def test_a_step_after_a_transfer_is_the_step_that_the_parent_would_have_made() -> None:
     for recipe in RECIPE_NAMES:
         parent = parent_of(recipe)
-        built = RECIPES[recipe](**({} if recipe == "paper" else {"embedding_l2": 0.01}))
+        built = RECIPES[recipe](**({"embedding_l2": 0.01} if recipe == "adam" else {}))
         assert parent.optimizer is not None
         transform = grow(parent.transform, SCHEMA, BEFORE, compact=False)
         learner, other = fresh_learner(transform, recipe=built), fresh_learner(parent.transform, recipe=built)

@@ -7,7 +7,7 @@ from typing import Any
 import polars as pl
 
 from model.data.dataset import Dataset, Facts
-from model.schema import FeatureSchema
+from model.schema import FeatureSchema, FieldSpec, Kind, PairStatistic, Source
 
 SCHEMA = FeatureSchema.model_validate(
     {
@@ -30,6 +30,19 @@ SCHEMA = FeatureSchema.model_validate(
         ],
     }
 )
+
+COUNTED = SCHEMA.model_copy(
+    update={
+        "fields": (
+            *SCHEMA.fields,
+            FieldSpec(
+                name="users_now", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.IN_CONTEXT, by="daytime"
+            ),
+            FieldSpec(name="beside", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.SIMILAR),
+        )
+    }
+)
+"""The same with what is known of all users."""
 
 APPS = pl.DataFrame(
     {

@@ -29,8 +29,15 @@ from tests.service.store_front import DAYTIMES, SCHEMA, USERS, dataset
 DAY = 86_400.0
 NOW = 20_000 * DAY
 OTHERS = FieldSpec(name="other_users", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.OTHERS)
-FULL = SCHEMA.model_copy(update={"fields": (*SCHEMA.fields, OTHERS)})
-"""The store front's schema with both statistics of a pair in it."""
+IN_CONTEXT = PairStatistic.IN_CONTEXT
+COUNTED = (
+    OTHERS,
+    FieldSpec(name="users_now", source=Source.PAIR, kind=Kind.CONTINUOUS, of=IN_CONTEXT, by="daytime"),
+    FieldSpec(name="users_there", source=Source.PAIR, kind=Kind.CONTINUOUS, of=IN_CONTEXT, by="country"),
+    FieldSpec(name="beside", source=Source.PAIR, kind=Kind.CONTINUOUS, of=PairStatistic.SIMILAR),
+)
+FULL = SCHEMA.model_copy(update={"fields": (*SCHEMA.fields, *COUNTED)})
+"""The store front's schema with every statistic of a pair in it."""
 
 
 class Rankings:

@@ -89,7 +89,7 @@ def test_an_impression_scored_again_from_its_own_values_gives_the_scores_that_we
         assert [item.position for item in one.items] == [item["rank"] for item in answers[request_id]]
         assert [item.score for item in one.items] == pytest.approx(scored_again(scorer, one), abs=1e-6)
         statistics = pair_statistics(
-            Query(one.user_id, history=one.history), [item.app_id for item in one.items], scorer.transform.audience
+            Query(one.user_id, history=one.history), [item.app_id for item in one.items], scorer.transform
         )
         assert [item.others for item in one.items] == statistics[PairStatistic.OTHERS].tolist()
         assert one.version == LIVE

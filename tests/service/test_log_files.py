@@ -7,8 +7,10 @@ from pathlib import Path
 import polars as pl
 import pytest
 
+from model.query import Value
 from service.home import Home
 from service.log_files import MANIFEST, LogFilesRefused, Span, export_log, import_log
+from service.log_rows import impressions_frame, impressions_of
 from service.store.log_ports import EventLog, Feedback, Impression, LogCounts, Shown
 from service.store.sqlite_backend import open_sqlite
 
@@ -23,9 +25,10 @@ def new_log(folder: Path) -> EventLog:
 
 
 def impression(number: int) -> Impression:
+    measures = {"in_context.daytime": 3.0, "similar": 0.1 + 0.2} if number % 2 else {}
+    values: dict[str, Value] = {"tags": ["a", "é"], "price": 0.0, "plan": None}
     items = tuple(
-        Shown(f"com.{place}", place, 1 / (place + number + 1), {"tags": ["a", "é"], "price": 0.0, "plan": None}, place)
-        for place in range(1, 4)
+        Shown(f"com.{place}", place, 1 / (place + number + 1), values, place, measures) for place in range(1, 4)
     )
     return Impression(
         request_id=f"r{number:04}",
@@ -104,6 +107,13 @@ def test_an_event_whose_id_is_anothers_here_is_left_out_and_counted(folder: Path
 def test_only_the_times_asked_for_are_exported(log: EventLog, tmp_path: Path) -> None:
     counts = export_log(log, tmp_path / "some", span=Span(since=START + 1, until=START + 2))
     assert counts == LogCounts(impressions=3, feedback=7)
+
+
+def test_rows_of_a_release_without_measures_are_read_as_having_none() -> None:
+    shown = [impression(number) for number in range(0, 6, 2)]
+    fields = pl.element().struct.field("app_id", "position", "score", "features", "others")
+    before = impressions_frame(shown).with_columns(pl.col("items").list.eval(pl.struct(fields)))
+    assert impressions_of(before) == shown
 
 
 def test_an_empty_log_is_an_export_too(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 
 from model.data.dataset import LOGGED, Dataset, read, write
 from model.data.examples import encode
-from model.data.history import logged
+from model.data.replay import with_history
 from model.data.splits import Shares
 from model.fitting import fit
 from model.query import NULL
@@ -112,6 +112,10 @@ def test_each_row_has_where_it_stood_and_what_its_user_had_then(rankings: Rankin
     assert rows.select("app_id", "position").rows() == [(item.app_id, item.position) for item in impression.items]
     assert dict(rows.select("app_id", "uses").rows()) == {APPS[9]: 7.0, APPS[1]: 0.0}
     assert dict(rows.select("app_id", "others").rows()) == {item.app_id: item.others for item in impression.items}
+    measures = rows.select("app_id", "measures").rows()
+    told = {app: {one["name"]: one["value"] for one in values} for app, values in measures}
+    assert told == {item.app_id: item.measures for item in impression.items}
+    assert set(told[APPS[1]]) == {"in_context.daytime", "in_context.country", "similar"}
     at = rows["at"].unique().to_list()
     assert [one.timestamp() for one in at] == [impression.at]
     encoded = encode(rankings.scorer.transform, made, made.examples)
@@ -277,9 +281,9 @@ def test_where_the_log_has_too_few_old_rows_the_import_is_learned_again_as_it_wa
     old = made.examples.filter(pl.col("request_id").is_null())
     assert len(old) == made.facts.counts["replayed_imported"] > 0
     imported, keys = rankings.imported, ["user_id", "app_id", "label", "battery"]
-    alone = imported.examples.select(keys).with_columns(logged(imported, imported.examples))
+    alone = with_history(imported, imported.examples).select(*keys, "history", "uses", "others", "measures")
     matched = old.join(alone, on=keys, how="left", suffix="_there", maintain_order="left")
-    for name in ("history", "uses", "others"):
+    for name in ("history", "uses", "others", "measures"):
         assert matched[name].to_list() == matched[f"{name}_there"].to_list()
     categories = dict(imported.apps.select("app_id", "category").rows())
     scored = made.scored_apps[made.app_rows(old)]

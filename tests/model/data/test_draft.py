@@ -151,6 +151,13 @@ def test_a_csv_folder_is_drafted_from_its_texts(tmp_path: Path) -> None:
     }
 
 
+def test_what_all_users_do_with_an_app_is_counted_by_the_first_categories_of_the_context() -> None:
+    names = [f"c{number}" for number in range(7)] + ["users_by_c1"]
+    schema = imports(raw_log(store(**{name: lambda n: f"v{n // 7 % 3}" for name in names})))
+    measures = [field.measure for field in schema.fields if field.measure]
+    assert measures == ["uses", "others", "similar", *(f"in_context.c{number}" for number in (0, 2, 3, 4))]
+
+
 @pytest.mark.parametrize(("lacking", "what"), [("user_id", "user"), ("app_id", "app")])
 def test_a_log_without_a_known_user_or_app_column_is_refused_with_the_next_step(lacking: str, what: str) -> None:
     given = [{("x" if name == lacking else name): value for name, value in item.items()} for item in rows()]

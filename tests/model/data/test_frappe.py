@@ -104,8 +104,11 @@ def test_history_is_the_train_positives_alone(dataset: Dataset) -> None:
     assert "6" not in histories
 
 
-def test_the_schema_survives_its_file() -> None:
-    assert parse_schema(dump_schema(frappe.schema())) == frappe.schema()
+@pytest.mark.parametrize("history", [False, True])
+def test_the_schema_survives_its_file(history: bool) -> None:
+    made = frappe.schema(history=history)
+    assert parse_schema(dump_schema(made)) == made
+    assert {"in_context.city", "similar"} <= {one.measure for one in made.fields} or not history
 
 
 def test_a_folder_without_frappe_is_refused(tmp_path: Path) -> None:

@@ -151,7 +151,7 @@ LOGGED_ROWS = [
 
 def with_logged(rows: Sequence[Mapping[str, Any]]) -> Dataset:
     """A dataset of rows, some of which have what they were scored with."""
-    blank = {"history": None, "uses": None, "others": None, "app_revision": None}
+    blank = dict.fromkeys(LOGGED)
     full = [{**blank, **row} for row in rows]
     entries = [row["history"] and [{"app_id": app, "count": uses} for app, uses in row["history"]] for row in full]
     data = dataset([{key: value for key, value in row.items() if key not in LOGGED} for row in full])

@@ -192,6 +192,54 @@ def test_a_bundle_that_was_sealed_and_never_entered_is_entered_and_not_trained_a
     assert len(made_by(desk)) == 1
 
 
+def broken_off(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
+    """An attempt that keeps a checkpoint after every other step, and is killed at the end of its first epoch."""
+
+    class Killed(Exception):
+        pass
+
+    def killed(*_: object) -> None:
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.unfinished.LEAST_EVERY_S", 0.0)
+        patch.setattr("service.unfinished.SHARE", float("inf"))
+        patch.setattr("model.learner.Learner.settle_unseen", killed)
+        with pytest.raises(Killed):
+            outcome(desk)
+
+
+def lines_of(desk: Desk) -> list[str]:
+    return [line.text for line in desk.container.queue.get(desk.job.id).lines]
+
+
+def test_an_attempt_after_one_that_was_killed_in_its_training_goes_on_with_it(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(container, Use())
+    desk = begun(container)
+    broken_off(monkeypatch, desk)
+
+    result = done(again(container, desk.job.id))
+
+    assert result["parent"] == LIVE
+    assert any(line.startswith("goes on at epoch 1, after step") for line in lines_of(desk))
+
+
+def test_an_attempt_whose_checkpoint_is_damaged_trains_anew_and_says_why(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(container, Use())
+    desk = begun(container)
+    broken_off(monkeypatch, desk)
+    for header in desk.folder.glob("training/checkpoints/*/checkpoint.json"):
+        header.write_text("{}")
+
+    done(again(container, desk.job.id))
+
+    assert any("is damaged" in line for line in lines_of(desk))
+
+
 def test_a_verdict_against_live_stands_so_an_attempt_after_the_gate_only_promotes(container: Container) -> None:
     use(container, Use(requests=60))
     desk = begun(container)

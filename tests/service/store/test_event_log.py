@@ -5,6 +5,7 @@ from dataclasses import replace
 
 import pytest
 
+from model.query import Value
 from service.store.backend import Backend
 from service.store.log_ports import FORGOTTEN_KEPT_S, Displayed, EventLog, Feedback, Impression, LogCounts, Shown, Taken
 from tests.service.clock import Clock
@@ -18,7 +19,8 @@ def log(backend: Backend) -> EventLog:
 
 
 def shown(app_id: str, position: int) -> Shown:
-    return Shown(app_id, position, 1 / (1 + position), {"category": "games", "price": 0.0, "tags": ["a", "é"]}, 7)
+    features: dict[str, Value] = {"category": "games", "price": 0.0, "tags": ["a", "é"]}
+    return Shown(app_id, position, 1 / (1 + position), features, 7, {"similar": 0.1 + 0.2})
 
 
 def impression(request_id: str, *, at: float = 100.0, user_id: str = "u1") -> Impression:

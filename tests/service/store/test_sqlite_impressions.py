@@ -78,6 +78,15 @@ def test_impressions_of_a_release_that_kept_them_whole_are_read_as_before(file: 
     assert list(log.impressions(0, 1e9)) == [one, impression("r2", at=101.0)]
 
 
+def test_impressions_of_a_release_without_measures_are_read_as_having_none(file: Database) -> None:
+    one, log = impression("r1"), log_on(file)
+    log.show([one])
+    told = [one.version, one.user, one.context, one.history, [0.5, 0.5], [1, 2]]
+    with file.writing() as connection:
+        connection.execute("UPDATE impressions SET body = ?", (msgspec.json.encode(told),))
+    assert list(log.impressions(0, 1e9)) == [one]
+
+
 def test_what_is_trimmed_while_it_is_read_is_left_out(file: Database) -> None:
     log = log_on(file)
     log.show([impression("r1")])

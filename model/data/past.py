@@ -1,0 +1,155 @@
+"""What a log tells of all its users, gathered once, however many pieces its rows are encoded in."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from functools import cached_property
+
+import numpy as np
+import polars as pl
+
+from model.data.contexts import UsesBy
+from model.data.dataset import Dataset
+from model.data.together import Together, counted
+from model.population import Floats, Ints
+
+LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
+ROWS_AT_ONCE = 50_000
+LONG_AGO_US = -62_135_596_800_000_000
+WINDOWS = 24
+"""Moments of a log with times at which SIMILAR is brought up to date, as many events between two."""
+
+
+class Past:
+    """The events of one dataset, and what is counted of them.
+
+    Of a log with times all events count, each for those who come later. Of one without, those of its training split.
+    """
+
+    def __init__(self, dataset: Dataset) -> None:
+        self._dataset = dataset
+        self.timed = dataset.facts.timed
+        self._by: dict[str, UsesBy] = {}
+
+    @cached_property
+    def events(self) -> pl.DataFrame:
+        """Who used what: user_id, app_id, and `at` of each event, or without times the `count` of events.
+
+        What users had before the log began is there too, at no time.
+        """
+        columns = ["user_id", "app_id"] + (["at"] if self.timed else [])
+        positives = self._dataset.collect(self._positives().select(columns))
+        before = (
+            self._dataset.users.select("user_id", pl.col("installed").alias("app_id")).explode("app_id").drop_nulls()
+        )
+        if self.timed:
+            before = before.with_columns(pl.lit(None, dtype=positives.schema["at"]).alias("at"))
+            return pl.concat([positives, before])
+        return pl.concat([positives, before]).group_by(columns).len("count")
+
+    @cached_property
+    def audience(self) -> pl.DataFrame:
+        """app_id and how many `users` are known to use it in the end, in order of the app's id."""
+        return self.events.select("user_id", "app_id").unique().group_by("app_id").len("users").sort("app_id")
+
+    @cached_property
+    def audience_grown(self) -> pl.DataFrame:
+        """Of a log with times: app_id, and how many `users` are known to use it from `at` on."""
+        first = self.events.group_by("user_id", "app_id").agg(pl.col("at").fill_null(LONG_AGO).min()).sort("at")
+        return first.select("app_id", "at", users=pl.int_range(1, pl.len() + 1).over("app_id"))
+
+    def events_of(self, users: pl.Series) -> pl.DataFrame:
+        """The events of these users, and maybe of others."""
+        return self.events
+
+    def audience_before(self, rows: pl.DataFrame) -> Floats:
+        """(B,) users known to use each row's app before the row's time, for rows with app_id and at."""
+        asked, grown = rows.select("app_id", "at").with_row_index("row").sort("at"), self.audience_grown
+        found = asked.join_asof(grown, on="at", by="app_id", allow_exact_matches=False, check_sortedness=False)
+        return found.sort("row")["users"].fill_null(0).to_numpy() * 1.0
+
+    def cut(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
+        """The rows some at a time, one piece at least."""
+        yield from rows.iter_slices(ROWS_AT_ONCE) if len(rows) else [rows]
+
+    def uses_by(self, name: str) -> UsesBy:
+        """The events by the value of a field."""
+        if name not in self._by:
+            rows = self._positives()
+            value = pl.col(name) if name in rows.collect_schema() else pl.lit(None, pl.String)
+            at = [moment()] if self.timed else []
+            events = self._dataset.collect(rows.select("user_id", "app_id", *at, value=value))
+            self._by[name] = UsesBy.of(events, timed=self.timed)
+        return self._by[name]
+
+    @cached_property
+    def apps(self) -> tuple[str, ...]:
+        """The apps that anybody is known to use; an app's place is its ordinal."""
+        return tuple(self.audience["app_id"].to_list())
+
+    @cached_property
+    def ordinals(self) -> pl.DataFrame:
+        """app_id and its ordinal (app)."""
+        return self.audience.select("app_id", app=pl.int_range(pl.len()))
+
+    @cached_property
+    def counted(self) -> pl.DataFrame:
+        """user_id of those whose apps count for `together`."""
+        numbered = self._numbered
+        users = counted(self._first)["user"].unique()
+        return numbered.join(users.to_frame(), on="user").select("user_id")
+
+    @cached_property
+    def together(self) -> Together:
+        """Which apps users have together."""
+        first, bounds = counted(self._first), np.empty(0, dtype=np.int64)
+        if self.timed:
+            shares = np.arange(1, WINDOWS) / WINDOWS
+            times = self.events.select(moment()).to_series().to_numpy()
+            timed = times[times > LONG_AGO_US]
+            later = [*np.quantile(timed, shares, method="nearest"), timed.max() + 1] if len(timed) else []
+            bounds = np.unique(np.array([LONG_AGO_US + 1, *later], dtype=np.int64))
+        return Together.of(first, bounds, apps=len(self.apps))
+
+    def windows(self, rows: pl.DataFrame) -> Ints:
+        """(B,) the window of `together` that each of some rows knows."""
+        if not self.timed:
+            return np.full(len(rows), self.together.last)
+        return self.together.windows(rows.select(moment()).to_series().to_numpy())
+
+    @cached_property
+    def _numbered(self) -> pl.DataFrame:
+        """user_id and a number for each (user)."""
+        return self.events.select(pl.col("user_id").unique().sort()).with_columns(user=pl.int_range(pl.len()))
+
+    @cached_property
+    def _first(self) -> pl.DataFrame:
+        """user, app (its ordinal) and when the user is first known to use it (at)."""
+        at = moment().min() if self.timed else pl.lit(LONG_AGO_US, pl.Int64).alias("at")
+        first = self.events.group_by("user_id", "app_id").agg(at)
+        return first.join(self._numbered, on="user_id").join(self.ordinals, on="app_id").select("user", "app", "at")
+
+    @property
+    def until(self) -> int | None:
+        """When the last event was, microseconds since 1970; None where the log tells no times."""
+        times = self.events.select(pl.col("at").dt.epoch("us").max()).item() if self.timed else None
+        return None if times is None else int(times)
+
+    def _positives(self) -> pl.LazyFrame:
+        rows = self._dataset.scan().filter(pl.col("label") == 1)
+        return rows if self.timed else rows.filter(pl.col("split") == "train")
+
+
+def past_of(dataset: Dataset) -> Past:
+    """The past of a dataset, the same whenever it is asked for."""
+    kept: Past = vars(dataset).setdefault("past", Past(dataset))
+    return kept
+
+
+def is_event(rows: pl.DataFrame) -> pl.Series:
+    """(B,) which rows are events of a log without times."""
+    return (rows["label"] == 1) & (rows["split"] == "train")
+
+
+def moment() -> pl.Expr:
+    """`at` in microseconds since 1970, what is at no time long before all else."""
+    return pl.col("at").dt.epoch("us").fill_null(LONG_AGO_US)

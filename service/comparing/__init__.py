@@ -1,0 +1,1 @@
+"""Contestants trained and judged on one split: `appshelf compare`."""

@@ -1,0 +1,56 @@
+import subprocess
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from model.bundle import load
+from model.data.dataset import write
+from model.data.synthetic import SyntheticConfig, dataset
+from model.sharded.shards import write_shards
+from tests.service.distributed.namespaces import Namespace, two_namespaces
+from tests.service.distributed.torchrun import PATIENCE_S, ROOT, environment, require_extra, torchrun
+
+pytestmark = pytest.mark.e2e
+CONFIG = "params: {dim: 4, hidden: [8]}\nbatch_size: 256\nepochs: 1\n"
+
+
+@pytest.fixture
+def machines() -> Iterator[tuple[Namespace, Namespace]]:
+    require_extra()
+    with two_namespaces() as made:
+        yield made
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    data, _ = dataset(SyntheticConfig(users=60, apps=40, days=10, impressions=3_000, head=8))
+    write(data, tmp_path / "home" / "data")
+    write_shards(data, tmp_path / "home" / "shards", count=2)
+    (tmp_path / "config.yaml").write_text(CONFIG, encoding="utf-8")
+    return tmp_path / "home"
+
+
+def started(machine: Namespace, home: Path, *, meeting: Namespace) -> "subprocess.Popen[str]":
+    """One node of two, with one rank on it. meeting: where they meet, which a node knows by no name of its own here."""
+    there = ("--rdzv-endpoint", f"{meeting.address}:29513", "--rdzv-conf", f"is_host={int(machine == meeting)}")
+    options = ("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "shelf", *there, "--local-addr", machine.address)
+    command = torchrun(1, "service.distributed", "--config", str(home.parent / "config.yaml"), options=options)
+    given = environment({"APPSHELF_HOME": str(home), "GLOO_SOCKET_IFNAME": machine.link})
+    return subprocess.Popen(machine.command(*command), env=given, cwd=ROOT, text=True, stdout=-1, stderr=-1)
+
+
+def test_two_machines_that_share_only_a_cable_and_a_folder_train_together(
+    machines: tuple[Namespace, Namespace], home: Path
+) -> None:
+    with ExitStack() as running:
+        nodes = [started(machine, home, meeting=machines[0]) for machine in machines]
+        for node in nodes:
+            running.callback(node.kill)
+        said = [node.communicate(timeout=PATIENCE_S) for node in nodes]
+
+    assert [node.returncode for node in nodes] == [0, 0], said[0][1] + said[1][1]
+    versions = (said[0][0] + said[1][0]).split()
+    assert len(versions) == 1
+    assert load(home / "bundles" / versions[0]).manifest.metrics["auc"] > 0.4
