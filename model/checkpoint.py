@@ -32,6 +32,10 @@ class CheckpointError(TrainingFailed):
     """A checkpoint cannot be written or gone on from; the message names its folder and what to do."""
 
 
+class CheckpointUnusable(CheckpointError):
+    """There are checkpoints, and none of them can be gone on from."""
+
+
 @dataclass(frozen=True)
 class Snapshot:
     """What a run is made of. facts: JSON values; tensors: by name."""
@@ -63,7 +67,7 @@ class Checkpoints:
             size = sum(tensor.nbytes for tensor in snapshot.tensors.values())
             raise CheckpointError(
                 f"no checkpoint could be written to {self.folder} ({error}); it takes {size >> 20} MiB and the one "
-                "before it stands until it is whole: make room, then go on with --resume"
+                "before it stands until it is whole: make room, then go on with --resume, or ask for the retrain again"
             ) from error
         _flush(self.folder)
         for old in self._standing()[KEPT:]:
@@ -72,7 +76,7 @@ class Checkpoints:
     def latest(self) -> tuple[Snapshot | None, tuple[str, ...]]:
         """The newest snapshot that is whole, None where nothing was kept, and what was found damaged on the way.
 
-        Raises CheckpointError where it is of another training, and where all that there are are damaged.
+        Raises CheckpointUnusable where it is of another training, and where all that there are are damaged.
         """
         damaged: list[str] = []
         for folder in self._standing():
@@ -83,7 +87,7 @@ class Checkpoints:
             except (_Damaged, SafetensorError) as error:
                 damaged.append(f"{folder} is damaged ({error})")
         if damaged:
-            raise CheckpointError(f"no checkpoint to go on from: {'; '.join(damaged)}; {FROM_THE_START}")
+            raise CheckpointUnusable(f"no checkpoint to go on from: {'; '.join(damaged)}; {FROM_THE_START}")
         return None, ()
 
     def clear(self) -> None:
@@ -114,7 +118,7 @@ class Checkpoints:
         ours = json.loads(json.dumps(self.identity))  # as it reads once it was JSON
         for name in sorted({*ours, *theirs}):
             if ours.get(name) != theirs.get(name):
-                raise CheckpointError(
+                raise CheckpointUnusable(
                     f"the checkpoint {folder} is of another training: {name} was {_short(theirs.get(name))} and is "
                     f"{_short(ours.get(name))} now; give it the same, or {FROM_THE_START}"
                 )

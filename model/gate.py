@@ -6,7 +6,7 @@ import polars as pl
 from model.agreement import Asked
 from model.checks import Holdout, overlap_check, quality_checks, shift_check
 from model.data.dataset import Dataset
-from model.data.examples import rows_of
+from model.data.examples import rows_of, trained_pairs
 from model.data.queries import apps, queries
 from model.holdout import groups, popularity, predicted, shelf_sides, shelves, slices
 from model.precision_checks import precision_checks
@@ -44,7 +44,7 @@ def _holdout(challenger: Scorer, live: Scorer | None, dataset: Dataset) -> Holdo
         challenger=predicted(challenger, dataset, rows),
         baseline=popularity(dataset, rows) if live is None else predicted(live, dataset, rows),
         group=groups(dataset.schema, rows),
-        slices=slices(dataset.schema, rows_of(dataset, "train"), rows),
+        slices=slices(dataset.schema, trained_pairs(dataset), rows),
     )
 
 

@@ -26,10 +26,12 @@ def predicted(scorer: Scorer, dataset: Dataset, rows: pl.DataFrame) -> Floats:
 
 def popularity(dataset: Dataset, rows: pl.DataFrame) -> Floats:
     """(B,) each app's share of positives in training, drawn to the base rate as if by PRIOR_ROWS more rows."""
-    train = dataset.examples.filter(pl.col("split") == "train")
-    rate = pl.lit(train["label"].mean())
-    share = (pl.col("label").sum() + PRIOR_ROWS * rate) / (pl.len() + PRIOR_ROWS)
-    by_app = train.group_by("app_id").agg(share.alias("share"))
+    train = dataset.scan().filter(pl.col("split") == "train").group_by("app_id")
+    counts = dataset.collect(train.agg(pl.len(), positives=pl.sum("label").cast(pl.Int64)))
+    positives, rows_in_all = (int(counts[name].sum()) for name in ("positives", "len"))
+    rate = pl.lit(positives / rows_in_all if rows_in_all else None, pl.Float64)
+    share = (pl.col("positives") + PRIOR_ROWS * rate) / (pl.col("len") + PRIOR_ROWS)
+    by_app = counts.select("app_id", share=share)
     joined = rows.select("app_id").join(by_app, on="app_id", how="left", maintain_order="left")
     return joined.select(pl.col("share").fill_null(rate)).to_series().to_numpy()
 
@@ -45,7 +47,10 @@ def groups(schema: FeatureSchema, rows: pl.DataFrame) -> Ids:
 
 
 def slices(schema: FeatureSchema, train: pl.DataFrame, rows: pl.DataFrame) -> dict[str, Mask]:
-    """The slices by name: users, apps and pairs of both that training never saw, and the most frequent countries."""
+    """The slices by name: users, apps and pairs of both that training never saw, and the most frequent countries.
+
+    train: see `trained_pairs`.
+    """
     found = {
         "new_users": _unseen(train, rows, ["user_id"]),
         "new_apps": _unseen(train, rows, ["app_id"]),

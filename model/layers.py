@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
 from model.blocks import Axes, Block, Per, cross_rows, pair_numbers, side_numbers, total, value_rows
 from model.dropout import Dropout, MaskPool
-from model.lookup import looked_up, pooled, rows_of, summed
+from model.lookup import looked_up, pooled, rows_of, summed, weighed
 from model.projection import Placed, projected, worthwhile
 
 Part = dict[str, Tensor]
@@ -54,7 +54,7 @@ class WideSide(nn.Module):
     def forward(self, side: Side) -> Tensor:
         """(B,)."""
         offsets = self.get_buffer("offsets")
-        total: Tensor = torch.mv(side.dense, self.dense)
+        total = weighed(side.dense, self.dense)
         if self.id_count:
             total = self._of_ids(side.ids + offsets[: self.id_count], total)
         for bag, offset in zip(side.bags, offsets[self.id_count :], strict=True):
@@ -101,7 +101,7 @@ class Wide(nn.Module):
 
     def pair_part(self, pair: Pair) -> Tensor:
         """(N,): the weights of the two-sided crosses, the pair's continuous values, and the bias."""
-        own = torch.mv(pair.dense, self.pair_dense)
+        own = weighed(pair.dense, self.pair_dense)
         return own + self._crossed(pair.crosses, pair.dense.shape[0]) + self.bias
 
     def _crossed(self, bags: Sequence[Bag], count: int) -> Tensor:

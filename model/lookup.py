@@ -38,6 +38,17 @@ def summed(weights: Tensor, values: Tensor, rows: Tensor, *, into: Tensor) -> Te
     return torch.as_tensor(_Summed.apply(weights, values, rows, into))  # type: ignore[no-untyped-call]  # torch's
 
 
+def weighed(values: Tensor, weights: Tensor) -> Tensor:
+    """(B,) float32: each row's numbers (B, D) by `weights` (D,), added up.
+
+    Autocast would round it on a GPU, where `mv` is one of its products, and then no weight of an id can be added to it.
+    """
+    if not torch.is_autocast_enabled(values.device.type):
+        return torch.mv(values, weights)
+    with torch.autocast(values.device.type, enabled=False):
+        return torch.mv(values, weights)
+
+
 def rows_of(bag: Bag) -> Tensor:
     """(V,) int64: the bag that each value is in."""
     each = torch.arange(len(bag.offsets), device=bag.offsets.device)

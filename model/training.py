@@ -159,12 +159,14 @@ class Training:
 
     @cached_property
     def _origin(self) -> dict[str, Any]:
-        """What the transform is fitted to: the data, and the version whose transform is grown."""
+        """What the transform is fitted to and by: the data, the version whose transform is grown, and the release."""
+        release = self.workspace.release if self.workspace else ""
         parent = self.start.parent.manifest.version if self.start else None
         return {
             "data": self.dataset.fingerprint(),
             "parent": parent,
             "compact": bool(self.start and self.start.compact),
+            **({"release": release} if release else {}),
         }
 
     @cached_property

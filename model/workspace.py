@@ -25,13 +25,15 @@ class Workspace:
     """A folder that one training has to itself.
 
     due: asked after every step whether a checkpoint is to be kept; resume: go on from the newest one and use again
-    what else stands there, where it is of the same training; say: told what was found.
+    what else stands there, where it is of the same training; say: told what was found; release: of this software,
+    since another one may fit and encode the same data in another way, "" where that is not looked at.
     """
 
     folder: Path
     due: Callable[[], bool]
     resume: bool = False
     say: Callable[[str], None] = lambda _: None
+    release: str = ""
 
     def opened(self) -> None:
         """Empty the folder unless the training is to go on."""
@@ -59,7 +61,7 @@ class Workspace:
         return encoder.kept(split, self.folder / f"rows_{split}", {**origin, "split": split})
 
     def latest(self, identity: Identity) -> Snapshot | None:
-        """What to go on from, None for nothing. Raises CheckpointError."""
+        """What to go on from, None for nothing. Raises CheckpointUnusable."""
         found, damaged = self._checkpoints(identity).latest()
         for one in damaged:
             self.say(f"{one}; the one before it is used")

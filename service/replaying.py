@@ -106,10 +106,10 @@ def _events(log: EventLog, page: Page, wanted: Wanted) -> pl.DataFrame:
 
 def _drawn(dataset: Dataset, wanted: Wanted, users: pl.Series) -> pl.DataFrame:
     rng = np.random.default_rng(wanted.seed)
-    numbered = (
-        dataset.examples.with_row_index("_row").join(users.to_frame("user_id"), on="user_id", how="semi").sort("_row")
-    )
+    every = dataset.collect(dataset.scan().select("user_id", "label").with_row_index("_row"))
+    numbered = every.join(users.to_frame("user_id"), on="user_id", how="semi").sort("_row")
     kept = (numbered["label"] == 0).to_numpy() | (rng.random(len(numbered)) < dataset.facts.sampling_rate)
     among = np.flatnonzero(kept)
     chosen = rng.choice(among, size=min(wanted.rows, len(among)), replace=False)
-    return numbered[np.sort(chosen)].drop("_row")
+    drawn = pl.col("_row").is_in(numbered["_row"][chosen].implode())
+    return dataset.collect(dataset.scan().with_row_index("_row").filter(drawn)).sort("_row").drop("_row")

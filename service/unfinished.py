@@ -13,6 +13,7 @@ from typing import Any
 from model.training import TrainConfig, Workspace
 from service.errors import NothingToResume, TrainingUnderWay
 from service.lifecycle import TrainOptions
+from service.release import software_version
 
 ASKED, LOCK, WORK = "asked.json", "lock", "work"
 LEAST_EVERY_S, SHARE = 60.0, 0.05
@@ -65,7 +66,7 @@ class Unfinished:
 
     def workspace(self, *, resume: bool) -> Workspace:
         """Where the training works."""
-        return Workspace(self.folder / WORK, Due(self.clock), resume, self.say)
+        return Workspace(self.folder / WORK, Due(self.clock), resume, self.say, software_version())
 
     def done(self) -> None:
         """Remove what the training needed: first how it was asked for, so that it is never gone on with half there."""

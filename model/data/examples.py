@@ -58,6 +58,11 @@ def rows_of(dataset: Dataset, split: str) -> pl.DataFrame:
     return dataset.collect(dataset.scan().filter(pl.col("split") == split))
 
 
+def trained_pairs(dataset: Dataset) -> pl.DataFrame:
+    """user_id and app_id of the training split, each pair once, since all its rows need not fit into memory."""
+    return dataset.collect(dataset.scan().filter(pl.col("split") == "train").select("user_id", "app_id").unique())
+
+
 def history_for(schema: FeatureSchema, dataset: Dataset, rows: pl.DataFrame) -> History:
     """What each of `rows` knows, as wide as the history field of `schema`, which need not be the dataset's."""
     field = history_field(schema)

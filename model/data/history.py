@@ -112,8 +112,18 @@ def _told_measure(past: Past, rows: pl.DataFrame, one: FieldSpec) -> pl.Series:
     if one.by is not None:
         return values.fill_null(pl.Series(in_context(past, rows, one.by)))
     silent = rows.filter(values.is_null())
-    found = [similar(past, part, _entries(part)) for part in silent.iter_slices(ROWS_AT_ONCE)]
+    found = [similar(past, part, _told_entries(past, part)) for part in silent.iter_slices(ROWS_AT_ONCE)]
     return values.scatter(values.is_null().arg_true(), np.concatenate(found))
+
+
+def _told_entries(past: Past, rows: pl.DataFrame) -> pl.DataFrame:
+    """The same of rows with histories of their own, and each row's own app where its user is counted for it.
+
+    What users have now counts as long known, so that a user may be counted who first used the app after the row.
+    """
+    own = rows.select(own_app="app_id", app_id="app_id", first=past.first_uses(rows)).with_row_index("row")
+    columns = "row", "own_app", "app_id", "first"
+    return pl.concat([_entries(rows).select(columns), own.drop_nulls("first").select(columns)])
 
 
 def _entries(rows: pl.DataFrame) -> pl.DataFrame:

@@ -110,6 +110,12 @@ class Past:
             bounds = np.unique(np.array([LONG_AGO_US + 1, *later], dtype=np.int64))
         return Together.of(first, bounds, apps=len(self.apps))
 
+    def first_uses(self, rows: pl.DataFrame) -> pl.Series:
+        """(B,) Int64: when each row's user is first known to use its app, null for never."""
+        asked = rows.select("user_id", "app_id").join(self._numbered, on="user_id", how="left", maintain_order="left")
+        asked = asked.join(self.ordinals, on="app_id", how="left", maintain_order="left")
+        return asked.join(self._first, on=["user", "app"], how="left", maintain_order="left")["at"]
+
     def windows(self, rows: pl.DataFrame) -> Ints:
         """(B,) the window of `together` that each of some rows knows."""
         if not self.timed:

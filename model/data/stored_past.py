@@ -5,6 +5,8 @@ place. What stays in memory is a number a user and an app. The measures of `Fiel
 all positive events at once, as in any `Past`.
 """
 
+import errno
+import os
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
@@ -19,6 +21,7 @@ import polars as pl
 from model.data.dataset import PIECE, Dataset
 from model.data.past import LONG_AGO_US, Past, moment
 from model.population import Floats, Ints
+from model.train_config import TrainingFailed
 
 EVENTS_AT_ONCE = 1 << 20
 """Earlier events of the users of some rows that are looked at together."""
@@ -26,6 +29,7 @@ EVENTS_AT_ONCE = 1 << 20
 GROUPED_AT_ONCE = 1 << 17
 """Events of which each user's first use of an app is sought together."""
 
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 Places = npt.NDArray[np.int32]
 
 
@@ -160,10 +164,26 @@ class StoredPast(Past):
             begin = end
 
     def _made(self, name: str, kind: type[np.generic], length: int) -> npt.NDArray[Any]:
-        """A file of so many zeros, mapped to be written; none where there are none."""
+        """A file of so many zeros, mapped to be written; none where there are none.
+
+        Raises TrainingFailed where the disk has no room: found out while the map is written, that would be a SIGBUS.
+        """
         if not length:
             return np.empty(0, dtype=kind)
-        return np.memmap(self._folder / name, dtype=kind, mode="w+", shape=(length,))
+        size = length * np.dtype(kind).itemsize
+        try:
+            with (self._folder / name).open("wb") as file:
+                file.truncate(size)
+                if hasattr(os, "posix_fallocate"):
+                    os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in NO_ROOM:
+                raise
+            raise TrainingFailed(
+                f"the disk of {self._folder} has no room for the events of the log: {name} takes {size >> 20} MiB; "
+                "make room or put the home on another disk"
+            ) from error
+        return np.memmap(self._folder / name, dtype=kind, mode="r+", shape=(length,))
 
 
 def keep_past(dataset: Dataset, folder: Path) -> None:

@@ -10,7 +10,7 @@ import polars as pl
 
 from model.comparison import Draws, Rows, Standing, gain, standings, units_of
 from model.data.dataset import Dataset, read
-from model.data.examples import rows_of
+from model.data.examples import rows_of, trained_pairs
 from model.holdout import groups, slices
 from model.metrics import auc
 from model.report import Limits
@@ -206,7 +206,7 @@ def judged_rows(dataset: Dataset) -> tuple[Rows, str]:
     group = groups(dataset.schema, rows)
     unit, drawn = units_of(rows["user_id"].to_numpy(), group)
     label = rows["label"].cast(pl.Float64).to_numpy()
-    return Rows(label, group, unit, slices(dataset.schema, rows_of(dataset, "train"), rows)), drawn
+    return Rows(label, group, unit, slices(dataset.schema, trained_pairs(dataset), rows)), drawn
 
 
 def _slice(name: str, part: Rows) -> Slice:

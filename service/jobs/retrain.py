@@ -7,7 +7,7 @@ from dataclasses import asdict, replace
 from typing import Any
 
 from model.bundle import Bundle, load
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointUnusable
 from model.data.dataset import read, write
 from model.training import TrainConfig, Workspace
 from service.container import Container
@@ -16,6 +16,7 @@ from service.jobs.desk import Desk
 from service.jobs.options import RetrainOptions
 from service.jobs.queue import token_of
 from service.lifecycle import TrainOptions, train_version
+from service.release import software_version
 from service.unfinished import Due
 from service.window import WindowPlan, examples_of, learned_until, notes
 
@@ -96,9 +97,12 @@ def plan_of(desk: Desk, options: RetrainOptions, parent: Bundle) -> WindowPlan:
 
 
 def train(desk: Desk, options: RetrainOptions, parent: Bundle) -> str:
-    """Train on the job's window as the parent was trained, and enter the sealed bundle; its version."""
+    """Train on the job's window as the parent was trained, and enter the sealed bundle; its version.
+
+    On the device that is here, since a version that was trained on a GPU by name is no promise that a worker has one.
+    """
     asked = TrainOptions(
-        TrainConfig.model_validate(parent.manifest.config),
+        TrainConfig.model_validate({**parent.manifest.config, "device": "auto"}),
         start_from=None if options.scratch else parent.manifest.version,
         optimizer="reset" if options.reset_optimizer else "carry",
         compact=options.compact,
@@ -106,13 +110,14 @@ def train(desk: Desk, options: RetrainOptions, parent: Bundle) -> str:
     )
     try:
         return _trained(desk, asked, resume=True)
-    except CheckpointError as error:  # of what was live then, or damaged: the window stands, and it begins again
+    except CheckpointUnusable as error:  # of what was live then, or damaged: the window stands, and it begins again
         desk.diary.say(str(error))
         return _trained(desk, asked, resume=False)
 
 
 def _trained(desk: Desk, asked: TrainOptions, *, resume: bool) -> str:
     """Train, from the checkpoint of an earlier attempt where it is to be resumed and there is one."""
-    space = Workspace(desk.folder / "training", Due(desk.time.clock), resume, desk.diary.say)
+    due = Due(desk.time.clock)
+    space = Workspace(desk.folder / "training", due, resume, desk.diary.say, software_version())
     told = replace(asked, workspace=space)
     return train_version(desk.container, told, token=token_of(desk.job.id), progress=desk.told)

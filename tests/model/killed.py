@@ -14,6 +14,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from model.bundle import load
 from model.data.dataset import read
 from model.training import Progress, TrainConfig, Training, Workspace
@@ -56,7 +58,8 @@ def killed(plan: Plan) -> int:
 
 
 def main(spec: str) -> None:
-    """Train until the point."""
+    """Train until the point, on as many threads as the tests do: sums of several threads differ in their last bits."""
+    torch.set_num_threads(1)
     plan = Plan(**json.loads(Path(spec).read_text()))
 
     def die(seen: Progress) -> None:

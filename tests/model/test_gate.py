@@ -1,6 +1,7 @@
 """The gate's quality half on real nets, and its report."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import polars as pl
@@ -10,9 +11,10 @@ from msgspec import DecodeError
 from pydantic import ValidationError
 
 from model.bundle import Bundle
-from model.data.dataset import HISTORY, LOGGED, Dataset
+from model.data.dataset import HISTORY, LOGGED, Dataset, read, write
 from model.data.examples import rows_of
 from model.data.history import history_of
+from model.data.stored import Rows
 from model.gate import Check, GateReport, Limits, judge
 from model.holdout import groups, popularity, predicted, shelves, slices
 from model.metrics import auc
@@ -49,6 +51,22 @@ def test_a_challenger_equal_to_live_passes(dataset: Dataset, live: Scorer) -> No
     assert {"auc[new_users]", "auc[unseen_pairs]", "auc[country=PT]", "score_shift", "top_10_overlap"} <= {
         name for name, outcome in found.items() if outcome == "passed"
     }
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_judging_reads_no_more_of_the_training_rows_than_it_counts(
+    dataset: Dataset, live: Scorer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool
+) -> None:
+    against = None if first else live
+    expected = judge(live, against, dataset, limits=LIMITS)
+    write(dataset, tmp_path / "data")
+
+    def whole(*_: object) -> None:
+        raise AssertionError("all rows are read into memory")
+
+    monkeypatch.setattr(Rows, "__get__", whole)
+
+    assert judge(live, against, read(tmp_path / "data"), limits=LIMITS) == expected
 
 
 def test_a_challenger_of_lower_auc_is_refused_naming_auc(dataset: Dataset, live: Scorer) -> None:

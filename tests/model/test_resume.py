@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.bundle import save
-from model.checkpoint import CheckpointError
+from model.checkpoint import CheckpointError, CheckpointUnusable
 from model.data.dataset import write
 from model.training import Progress, TrainConfig, Training, TrainingFailed, TrainResult
 from tests.model.killed import Plan, Point, every, killed, training
@@ -192,6 +192,17 @@ def test_a_checkpoint_of_other_data_is_refused_with_both_named(data: Path, tmp_p
 
     with pytest.raises(CheckpointError, match=r'data was "[0-9a-f]{64}" and is "[0-9a-f]{64}" now'):
         training(replace(one, data=str(tmp_path / "other")), resume=True).run(lambda _: None)
+
+
+def test_what_another_release_has_encoded_is_not_gone_on_with(data: Path, tmp_path: Path) -> None:
+    one = plan(data, tmp_path, {})
+    interrupted(one)
+    now = training(one, resume=True)
+    assert now.workspace is not None
+    later = replace(now, workspace=replace(now.workspace, release="2.0"))
+
+    with pytest.raises(CheckpointUnusable, match=r'release was null and is "2\.0" now'):
+        later.run(lambda _: None)
 
 
 @pytest.mark.parametrize("at", ["mkdir", "save_file", "_flush", "os.replace", "shutil.rmtree"])

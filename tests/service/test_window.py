@@ -14,6 +14,7 @@ from model.data.dataset import LOGGED, Dataset, read, write
 from model.data.examples import encode
 from model.data.replay import with_history
 from model.data.splits import Shares
+from model.data.stored import Rows
 from model.fitting import fit
 from model.query import NULL
 from model.schema import FieldSpec, Kind, Source
@@ -289,6 +290,21 @@ def test_where_the_log_has_too_few_old_rows_the_import_is_learned_again_as_it_wa
     scored = made.scored_apps[made.app_rows(old)]
     assert scored["category"].to_list() == [categories[app] for app in old["app_id"]]
     assert set(old["split"]) == {"train"}
+
+
+def test_of_an_import_no_more_rows_are_read_than_are_learned_again(
+    rankings: Rankings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rankings.days(4)
+
+    def whole(*_: object) -> None:
+        raise AssertionError("all rows are read into memory")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rows, "__get__", whole)
+        made, _ = window(rankings, FIRST, data=rankings.home.data)
+
+    assert made.facts.counts["replayed_imported"] > 0
 
 
 def test_positives_of_an_import_with_drawn_negatives_are_thinned_to_the_logs_odds(rankings: Rankings) -> None:

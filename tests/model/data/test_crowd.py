@@ -156,6 +156,23 @@ def test_what_was_logged_is_taken_and_what_was_not_is_computed() -> None:
     assert computed[BESIDE][4] > 0
 
 
+@pytest.mark.parametrize("label", [0, 1])
+def test_a_logged_row_that_was_scored_without_measures_does_not_see_its_own_label(label: int) -> None:
+    rows = [
+        {"user_id": "u", "app_id": "b", "label": label, "at": 9},
+        {"user_id": "v", "app_id": "a", "label": 1, "at": 5},
+        {"user_id": "v", "app_id": "b", "label": 1, "at": 5},
+    ]
+    data = log(rows, timed=True)
+    histories = pl.Series("history", [[{"app_id": "a", "count": 1}], [], []], dtype=HISTORY)
+    now = {"u": ["a", *(["b"] if label else [])], "v": ["a", "b"]}  # a service's log comes with what its users have now
+    users = data.users.with_columns(pl.Series("installed", [now[user] for user in data.users["user_id"]]))
+
+    found = known(replace(data, examples=data.examples.with_columns(histories), users=users)).measures
+
+    assert found[BESIDE][0] == pytest.approx(1 / (1 + PRIOR_USERS))
+
+
 @pytest.mark.parametrize("timed", [False, True])
 def test_old_rows_keep_what_they_knew_of_all_users_among_other_rows(timed: bool) -> None:
     data = log(_random_rows(80), timed=timed)

@@ -17,7 +17,9 @@ from model.data.training_rows import TrainingRows
 from model.fitting import fit
 from model.growth import grow
 from model.schema import FeatureSchema
+from model.train_config import TrainingFailed
 from model.transforms import Transform
+from tests.model.data.test_encoded import files_of_at_most
 from tests.model.worlds import dataset
 
 ROWS = st.lists(
@@ -153,3 +155,10 @@ def test_the_training_split_is_gone_through_once_for_each_short_log(monkeypatch:
         assert sum(len(part) for part, _ in rows.pieces()) == 280
 
     assert asked == [280]
+
+
+def test_a_disk_without_room_for_the_events_is_an_error_that_names_the_folder(tmp_path: Path) -> None:
+    data = world([{"user_id": "u", "app_id": "a", "label": 1, "at": at} for at in range(50)], {}, timed=True)
+
+    with files_of_at_most(300), pytest.raises(TrainingFailed, match=r"disk of .*events has no room .* make room"):
+        StoredPast(data, tmp_path / "events").events_of(pl.Series(["u"]))

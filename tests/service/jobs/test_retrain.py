@@ -1,7 +1,9 @@
 """The recipe, on the store front after some days of use, with the real log, the real training and the real gate."""
 
+import errno
 import shutil
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +15,9 @@ from service.errors import RolloutUnderWay, StoreUnavailable
 from service.jobs.asking import ask_retrain
 from service.jobs.attending import desk_of, outcome
 from service.jobs.desk import Desk, Superseded
+from service.jobs.options import RetrainOptions
 from service.jobs.queue import LEASE, token_of
-from service.jobs.retrain import COUNTS
+from service.jobs.retrain import COUNTS, starting_point
 from service.lifecycle import promote_version, roll_back, train_version
 from service.rollout import Time
 from service.states import State
@@ -238,6 +241,51 @@ def test_an_attempt_whose_checkpoint_is_damaged_trains_anew_and_says_why(
     done(again(container, desk.job.id))
 
     assert any("is damaged" in line for line in lines_of(desk))
+
+
+def test_a_version_that_was_trained_on_a_gpu_by_name_is_learned_on_from_without_one(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(container, Use())
+    parent = starting_point(container, RetrainOptions.of({}, container.settings))
+    config = {**parent.manifest.config, "device": "cuda"}
+    on_a_gpu = replace(parent, manifest=parent.manifest.model_copy(update={"config": config}))
+    monkeypatch.setattr("service.jobs.retrain.starting_point", lambda *_: on_a_gpu)
+
+    assert done(begun(container))["parent"] == LIVE
+
+
+def test_an_attempt_by_another_release_than_the_one_that_was_killed_trains_anew_and_says_why(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(container, Use())
+    desk = begun(container)
+    broken_off(monkeypatch, desk)
+    monkeypatch.setattr("service.jobs.retrain.software_version", lambda: "the next one")
+
+    done(again(container, desk.job.id))
+
+    assert any('"the next one" now' in line for line in lines_of(desk))
+
+
+def test_a_disk_without_room_for_a_checkpoint_fails_it_once_and_says_what_to_do(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    use(container, Use())
+    desk, tries = begun(container), list[object]()
+
+    def full(*_: object) -> None:
+        tries.append(_)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("service.unfinished.LEAST_EVERY_S", 0.0)
+        patch.setattr("model.checkpoint.save_file", full)
+        error = refused(desk)
+
+    assert "No space left on device" in error
+    assert "ask for the retrain again" in error
+    assert len(tries) == 1
 
 
 def test_a_verdict_against_live_stands_so_an_attempt_after_the_gate_only_promotes(container: Container) -> None:
