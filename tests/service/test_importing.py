@@ -104,7 +104,7 @@ def test_a_dataset_that_cannot_be_written_leaves_the_one_before(
     assert read(home.data).facts == dataset.facts
 
 
-def full_disk(*_: object) -> None:
+def full_disk(*_: object, **__: object) -> None:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
