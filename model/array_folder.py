@@ -5,7 +5,6 @@ are checked, their content is not. The header is written last; a folder without 
 machine holds them (little-endian wherever this runs), since such a folder never leaves its machine.
 """
 
-import hashlib
 import json
 import mmap
 import os
@@ -19,6 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
+
+from model.sealed import seal
 
 FORMAT = 1
 HEADER = "arrays.json"
@@ -92,7 +93,7 @@ class ArrayWriter:
         }
         body = {"format": FORMAT, "facts": dict(facts), "arrays": arrays}
         with (self._partial / HEADER).open("xb") as header:
-            header.write(json.dumps(body | {"sha256": _seal(body)}, indent=1).encode())
+            header.write(json.dumps(body | {"sha256": seal(body)}, indent=1).encode())
             header.flush()
             os.fsync(header.fileno())
         shutil.rmtree(self.folder, ignore_errors=True)
@@ -126,7 +127,7 @@ def _header(place: Path) -> dict[str, Any]:
         raise ArraysUnusable(f"{place} cannot be read as a header ({error}); {ADVICE}") from error
     if header.get("format") != FORMAT:
         raise ArraysUnusable(f"{place} is of format {header.get('format')!r} where {FORMAT} is read; {ADVICE}")
-    if (seen := _seal(body)) != header.get("sha256"):
+    if (seen := seal(body)) != header.get("sha256"):
         raise ArraysUnusable(f"{place} has sha256 {seen[:12]} where {header.get('sha256')!r} was sealed; {ADVICE}")
     return body
 
@@ -145,7 +146,3 @@ def _mapped(place: Path, array: Mapping[str, Any]) -> Tensor:
     except OSError as error:
         raise ArraysUnusable(f"{place} cannot be read ({error.strerror}); {ADVICE}") from error
     return torch.frombuffer(content, dtype=dtype).view(shape)
-
-
-def _seal(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()

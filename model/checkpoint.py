@@ -18,6 +18,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from model.sealed import seal, sync
 from model.train_config import TrainingFailed
 
 FORMAT = 1
@@ -69,7 +70,7 @@ class Checkpoints:
                 f"no checkpoint could be written to {self.folder} ({error}); it takes {size >> 20} MiB and the one "
                 "before it stands until it is whole: make room, then go on with --resume, or ask for the retrain again"
             ) from error
-        _flush(self.folder)
+        sync(self.folder)
         for old in self._standing()[KEPT:]:
             shutil.rmtree(old, ignore_errors=True)
 
@@ -110,9 +111,9 @@ class Checkpoints:
             "facts": dict(snapshot.facts),
             "tensors": _sha256(partial / TENSORS),
         }
-        (partial / HEADER).write_text(json.dumps(body | {"sha256": _seal(body)}, indent=1), encoding="utf-8")
+        (partial / HEADER).write_text(json.dumps(body | {"sha256": seal(body)}, indent=1), encoding="utf-8")
         for one in (partial / TENSORS, partial / HEADER, partial):
-            _flush(one)
+            sync(one)
 
     def _check_identity(self, folder: Path, theirs: Mapping[str, Any]) -> None:
         ours = json.loads(json.dumps(self.identity))  # as it reads once it was JSON
@@ -135,7 +136,7 @@ def _header(folder: Path) -> dict[str, Any]:
         body = {name: value for name, value in header.items() if name != "sha256"}
         if header.get("format") != FORMAT:
             raise _Damaged(f"{HEADER} is of format {header.get('format')!r} where {FORMAT} is read")
-        if _seal(body) != header.get("sha256"):
+        if seal(body) != header.get("sha256"):
             raise _Damaged(f"{HEADER} is not as it was sealed")
         if _sha256(folder / TENSORS) != header["tensors"]:
             raise _Damaged(f"{TENSORS} is not as it was sealed")
@@ -149,19 +150,6 @@ def _header(folder: Path) -> dict[str, Any]:
 def _sha256(file: Path) -> str:
     with file.open("rb") as content:
         return hashlib.file_digest(content, "sha256").hexdigest()
-
-
-def _seal(body: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
-
-
-def _flush(place: Path) -> None:
-    """Have the disk hold what was written to a file, or what stands in a folder."""
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _short(value: object) -> str:

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from model.batch import Bag, Pair
 from model.cross_plan import EvenBag
 from model.layers import MLP, Deep, Wide
+from model.precision import multiplies_bfloat16
 from model.stacked import Cross, Residual, whole
 from model.sums import ROWS_AT_ONCE, Sums, stepped
 from model.tower import Tower
@@ -34,8 +35,7 @@ PROBE_ERROR = {torch.bfloat16: 0.02, torch.float32: 1e-5}
 
 def best_dtype() -> torch.dtype:
     """bfloat16 where the processor multiplies it in hardware, else float32."""
-    able = torch.cpu.get_capabilities()
-    return torch.bfloat16 if able.get("avx512_bf16") or able.get("amx_bf16") else torch.float32
+    return torch.bfloat16 if multiplies_bfloat16(torch.device("cpu")) else torch.float32
 
 
 def quickened(net: Net, dtype: torch.dtype) -> Net:

@@ -2,14 +2,15 @@
 
 import fcntl
 import hashlib
+import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, TypeVar
+from typing import Any, Self, TypeVar
 
 from msgspec import MsgspecError
 from safetensors import SafetensorError
@@ -81,7 +82,7 @@ def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str
         with _locked(bundles, fcntl.LOCK_SH):
             _fill(partial, manifest, files)
             os.replace(partial, folder)
-            _sync(bundles)
+            sync(bundles)
     except OSError as error:
         advice = f"({error.strerror}); make room there and save again"
         raise BundleError(f"bundle {version} cannot be saved in {bundles} {advice}") from error
@@ -152,7 +153,7 @@ def _fill(partial: Path, manifest: Manifest, files: Iterable[tuple[str, bytes]])
     partial.mkdir()
     entries = {name: _write(partial / name, content) for name, content in files}
     _write(partial / MANIFEST, manifest.model_copy(update={"files": entries}).sealed().to_json().encode())
-    _sync(partial)
+    sync(partial)
 
 
 def _write(place: Path, content: bytes) -> FileEntry:
@@ -163,8 +164,14 @@ def _write(place: Path, content: bytes) -> FileEntry:
     return FileEntry(sha256=hashlib.sha256(content).hexdigest(), size=len(content))
 
 
-def _sync(folder: Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
+def seal(body: Mapping[str, Any]) -> str:
+    """What the JSON values of a header are told from any others by."""
+    return hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest()
+
+
+def sync(place: Path) -> None:
+    """Have the disk hold what was written to a file, or what stands in a folder."""
+    descriptor = os.open(place, os.O_RDONLY)
     try:
         os.fsync(descriptor)
     finally:

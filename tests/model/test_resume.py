@@ -205,7 +205,7 @@ def test_what_another_release_has_encoded_is_not_gone_on_with(data: Path, tmp_pa
         later.run(lambda _: None)
 
 
-@pytest.mark.parametrize("at", ["mkdir", "save_file", "_flush", "os.replace", "shutil.rmtree"])
+@pytest.mark.parametrize("at", ["mkdir", "save_file", "sync", "os.replace", "shutil.rmtree"])
 def test_a_checkpoint_cut_short_anywhere_leaves_one_to_go_on_from(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
