@@ -36,11 +36,15 @@ class Outage:
 
 @pytest.fixture
 def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
-    outage, rows, writing = Outage(), Database.rows, Database.writing
+    outage, rows, state, writing = Outage(), Database.rows, Database.state, Database.writing
 
     def seen_rows(self: Database, *asked: Any) -> Any:  # noqa: ANN401  # as the method it stands before
         outage.look()
         return rows(self, *asked)
+
+    def seen_state(self: Database) -> Any:  # noqa: ANN401  # as the method it stands before
+        outage.look()
+        return state(self)
 
     @contextmanager
     def seen_writing(self: Database) -> Iterator[Any]:
@@ -49,6 +53,7 @@ def outage(monkeypatch: pytest.MonkeyPatch) -> Outage:
             yield connection
 
     monkeypatch.setattr(Database, "rows", seen_rows)
+    monkeypatch.setattr(Database, "state", seen_state)
     monkeypatch.setattr(Database, "writing", seen_writing)
     return outage
 
