@@ -35,8 +35,10 @@ lint: install
 	$(BIN)/mypy --strict
 	$(BIN)/mypy --strict examples
 
+# As many at a time as there are processors, and four at most; a file's tests mostly stay together, so that what they share
+# is made once.
 test: install
-	$(BIN)/python -m pytest -m "not e2e and not compose"
+	$(BIN)/python -m pytest -m "not e2e and not compose" --numprocesses logical --maxprocesses 4 --dist worksteal
 
 e2e: install
 	$(BIN)/python -m pytest -m e2e

@@ -4,7 +4,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -131,6 +131,15 @@ def test_a_terminals_signal_does_not_reach_the_process_that_judges() -> None:
     assert apart == [True]
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What is started in the background of a shell ignores SIGINT from the start, and so would these tests."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_a_judge_is_ended_when_this_process_is_interrupted() -> None:
     def interrupt() -> None:
         assert soon(lambda: bool(children()))
