@@ -1,5 +1,6 @@
 """The store front, furnished once a session and copied for each test, and the Redis servers of a session."""
 
+import gc
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,3 +70,11 @@ def redis_cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
 def redis_sentinel_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     with redis_sentinel(tmp_path_factory.mktemp("redis-sentinel")) as (_, sentinel):
         yield sentinel_url(sentinel)
+
+
+@pytest.fixture
+def no_collection() -> Iterator[None]:
+    """What is in a cycle stays."""
+    gc.disable()
+    yield
+    gc.enable()

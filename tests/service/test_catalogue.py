@@ -1,7 +1,5 @@
 """The shelf: which rows may be shown to whom, before and after the catalogue changed."""
 
-import gc
-from collections.abc import Iterator
 from weakref import ref
 
 import numpy as np
@@ -98,14 +96,6 @@ def test_of_many_countries_the_rows_of_a_few_are_kept(shelf: Shelf) -> None:
     assert edition.sold_in("C0") is first
     assert [shown(shelf, one) for one in countries] == [["everywhere", f"in {one}"] for one in countries]
     assert edition.sold_in("C0") is not first
-
-
-@pytest.fixture
-def no_collection() -> Iterator[None]:
-    """What is in a cycle stays."""
-    gc.disable()
-    yield
-    gc.enable()
 
 
 @pytest.mark.usefixtures("no_collection")

@@ -1,6 +1,7 @@
 """A version is ready only when it scores as it did when it was saved."""
 
 from dataclasses import replace
+from weakref import ref
 
 import pytest
 import torch
@@ -12,6 +13,7 @@ from model.scorer import Scorer
 from service.container import Container
 from service.errors import UnknownVersion
 from service.preparation import DryRunFailed, dry_run
+from service.ranker import RankQuery
 from service.store.ports import AppRecord
 from tests.service.preparing import preparation_of
 from tests.service.store_front import APPS, LIVE, MISSING_ITS_GOLDEN
@@ -94,3 +96,13 @@ def test_loading_draws_no_random_number_and_holds_weights_of_its_own(bundle: Bun
     theirs = {weight.data_ptr() for weight in bundle.weights.values() if weight.numel()}
     assert not theirs & {parameter.data_ptr() for parameter in parameters.values()}
     assert not any(tensor.is_meta for tensor in (*net.parameters(), *net.buffers()))
+
+
+@pytest.mark.usefixtures("no_collection")
+def test_a_version_is_let_go_of_as_soon_as_nobody_uses_it(container: Container) -> None:
+    live = container.prepare(LIVE)
+    assert container.ranker.rank_with(live, RankQuery("u1")).items
+    base = live.shelf.base.edition.table
+    parts = [ref(part) for part in (live, live.scorer, live.scorer.net, live.fast, live.shelf, base)]
+    del live, base
+    assert [part() for part in parts] == [None] * len(parts)

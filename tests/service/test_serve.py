@@ -3,6 +3,7 @@
 import os
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 from service.errors import BindRefused, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
 from service.serve import (
+    YOUNG_OBJECTS,
     AddressTaken,
     greeting,
     job_worker,
@@ -143,3 +145,19 @@ def test_a_server_whose_first_worker_cannot_start_ends_with_its_reason(tmp_path:
     assert str(Home(tmp_path).store) in output.decode()
     assert "Traceback" not in output.decode()
     assert "a worker could not start" in output.decode().splitlines()[-1]
+
+
+WORKER = """
+import gc
+from service.serve import worker
+application = worker()
+print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[0])
+"""
+
+
+def test_no_search_for_cycles_goes_through_what_lives_as_long_as_a_worker(tmp_path: Path) -> None:
+    environ = {**os.environ, "APPSHELF_HOME": str(tmp_path), "APPSHELF_ADMIN_KEY": "the admin key"}
+    done = subprocess.run([sys.executable, "-c", WORKER], env=environ, capture_output=True, text=True, check=True)
+    passed_over, searched, young = map(int, done.stdout.split())
+    assert passed_over > 100_000 > 100 * searched
+    assert young == YOUNG_OBJECTS
