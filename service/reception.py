@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from uvicorn import Server
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
@@ -19,9 +19,18 @@ log = logging.getLogger(__name__)
 
 
 class Guest(HttpToolsProtocol):
-    """A connection that can be given to another worker; `left` is called when it is over here."""
+    """A connection that can be given to another worker; `left` is called when it is over here.
+
+    answered: called with it after each answer, before anything of a next request is read.
+    """
 
     left: Callable[[], None]
+    answered: Callable[["Guest"], None]
+
+    def on_response_complete(self) -> None:
+        """Say so."""
+        super().on_response_complete()
+        self.answered(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say so."""
@@ -107,6 +116,21 @@ class Reception(Server):
             self._owed = asked
             self._give_in_turns(TURNS_TO_GIVE)
 
+    def _offer(self, guest: Guest) -> None:
+        """Give one that was just answered where some are owed.
+
+        Its client may be so quick that the loop never sees it between two requests, so its next is not read till then.
+        """
+        if self._owed and guest.timeout_keep_alive_task is not None:
+            guest.flow.pause_reading()
+            asyncio.get_running_loop().call_soon(self._give_or_go_on, guest)  # by then the answer is written
+
+    def _give_or_go_on(self, guest: Guest) -> None:
+        given = self._pass_on([guest]) if self._owed and guest.idle else 0
+        self._owed -= given
+        if not given:
+            guest.flow.resume_reading()
+
     async def _welcome(self, connection: socket.socket, *, fresh: bool) -> None:
         connection.setblocking(False)
         try:
@@ -122,18 +146,25 @@ class Reception(Server):
     def _guest(self) -> Guest:
         guest = Guest(config=self.config, server_state=self.server_state, app_state=self.lifespan.state)
         guest.left = lambda: self._tell(CLOSED)
+        guest.answered = self._offer
         return guest
 
     def _give_in_turns(self, turns: int) -> None:
         """Give what is owed as connections come to be between two requests, for so many turns."""
         self._owed -= self._give(self._owed)
-        if self._owed and turns > 1:
+        if turns == 1:
+            self._owed = 0  # whoever asked asks again
+        elif self._owed:
             asyncio.get_running_loop().call_later(TURN_S, self._give_in_turns, turns - 1)
 
     def _give(self, count: int) -> int:
         """Give up to so many connections that are idle to other workers, and how many were given."""
-        idle = [one for one in self.server_state.connections if isinstance(one, Guest) and one.idle][:count]
-        for given, guest in enumerate(idle):
+        idle = [one for one in self.server_state.connections if isinstance(one, Guest) and one.idle]
+        return self._pass_on(idle[:count])
+
+    def _pass_on(self, guests: Sequence[Guest]) -> int:
+        """Give these, up to the first that cannot be given now, and how many were."""
+        for given, guest in enumerate(guests):
             try:
                 guest.give(self._door)
             except BlockingIOError:
@@ -141,7 +172,7 @@ class Reception(Server):
             except OSError:
                 self._shut = True
                 return given
-        return len(idle)
+        return len(guests)
 
     def _tell(self, words: bytes) -> None:
         self._untold += words

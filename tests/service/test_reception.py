@@ -13,6 +13,7 @@ from threading import Event, Thread
 from typing import Any
 
 import pytest
+import uvloop
 from uvicorn import Config
 
 from service.doorman import Doorman
@@ -21,13 +22,18 @@ from service.reception import Guest, Reception
 from tests.service.wire import soon
 
 PATIENCE_S = 20
+WORK_S = 0.01
 
 
 class Worker:
-    """A server in a thread. /held answers when `release` is set; anything else says the client's port at once."""
+    """A server in a thread. /held answers when `release` is set, /long after work; anything else does at once.
+
+    The answer is the client's port.
+    """
 
     def __init__(self) -> None:
         self.release, self.arrived = Event(), Event()
+        self._waiting = list[asyncio.Event]()
         config = Config(self.application, interface="asgi3", http=Guest, ws="none", lifespan="off", log_config=None)
         config.timeout_keep_alive = 30
         self.server = Reception(config)
@@ -42,13 +48,30 @@ class Worker:
             self.arrived.set()
             while not self.release.is_set():
                 await asyncio.sleep(0.01)
+        if scope["path"] == "/long":
+            await self._turn()
         body = str(scope["client"][1]).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         await send({"type": "http.response.body", "body": body})
 
+    async def _turn(self) -> None:
+        """Wait until the loop's thread has worked for all who wait by then, as rankings do."""
+        loop, mine = asyncio.get_running_loop(), asyncio.Event()
+        if not self._waiting:
+            loop.call_soon(self._work)
+        self._waiting.append(mine)
+        await mine.wait()
+
+    def _work(self) -> None:
+        time.sleep(WORK_S)
+        for one in self._waiting:
+            one.set()
+        self._waiting.clear()
+
     def _run(self) -> None:
         try:
-            asyncio.run(self.server.serve(sockets=[self._door]))
+            with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+                loop.run(self.server.serve(sockets=[self._door]))
         finally:
             os.close(self._alive[1])
 
@@ -138,6 +161,29 @@ def test_a_worker_that_comes_later_gets_its_share_and_no_client_notices(house: H
     assert soon(lambda: [ask(client) for client in clients] == ports and counts(one, other) == [4, 4])
     assert [own_port(client) for client in clients] == ports
     assert (one.place.count, other.place.count) == (4, 4)
+
+
+def asking_on(client: http.client.HTTPConnection, enough: Event, seen: set[int]) -> None:
+    while not enough.is_set():
+        seen.add(ask(client, "/long"))
+
+
+def test_connections_whose_clients_never_pause_are_evened_out_too(house: House) -> None:
+    one, enough, seen = house.worker(), Event(), set[int]()
+    clients = [house.client() for _ in range(8)]
+    ports = {own_port(client) for client in clients}
+    asking = [Thread(target=asking_on, args=(client, enough, seen)) for client in clients]
+    for thread in asking:
+        thread.start()
+    try:
+        assert soon(lambda: seen == ports)
+        other = house.worker()
+        assert soon(lambda: counts(one, other) == [4, 4])
+    finally:
+        enough.set()
+        for thread in asking:
+            thread.join(PATIENCE_S)
+    assert {own_port(client) for client in clients} == seen == ports
 
 
 def test_connections_that_never_asked_are_evened_out_too(house: House) -> None:
