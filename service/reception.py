@@ -6,7 +6,7 @@ import socket
 from collections.abc import Callable, Sequence
 
 from uvicorn import Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.place import BACK, CLOSED, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED
 
@@ -18,6 +18,32 @@ CONNECTIONS = FRESH + RETURNED
 log = logging.getLogger(__name__)
 
 
+class Joined(asyncio.Transport):
+    """What one answer is written to: its head goes out with the beginning of its body, in one call and one packet.
+
+    uvicorn writes them one after the other, and its client would be woken twice.
+    """
+
+    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+        self._transport = transport
+        self._cycle = cycle
+        self._head: bytes | None = None
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Write, but for a head that a body follows."""
+        if self._head is None and self._cycle.response_started and self._cycle.scope["method"] != "HEAD":
+            self._head = bytes(data)
+            return
+        self._transport.write(self._head + data if self._head else data)
+        self._head = b""
+
+    def close(self) -> None:
+        """Close it after what was held back."""
+        if self._head:
+            self._transport.write(self._head)
+        self._transport.close()
+
+
 class Guest(HttpToolsProtocol):
     """A connection that can be given to another worker; `left` is called when it is over here.
 
@@ -26,6 +52,12 @@ class Guest(HttpToolsProtocol):
 
     left: Callable[[], None]
     answered: Callable[["Guest"], None]
+
+    def on_headers_complete(self) -> None:
+        """Begin an answer."""
+        super().on_headers_complete()
+        if isinstance(self.cycle, RequestResponseCycle):
+            self.cycle.transport = Joined(self.transport, self.cycle)
 
     def on_response_complete(self) -> None:
         """Say so."""

@@ -52,6 +52,8 @@ class Worker:
             await self._turn()
         body = str(scope["client"][1]).encode()
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
+        if scope["path"] == "/broken":
+            raise RuntimeError("the second half is missing")
         await send({"type": "http.response.body", "body": body})
 
     async def _turn(self) -> None:
@@ -140,6 +142,62 @@ def test_the_clients_address_is_the_clients(house: House) -> None:
     house.worker()
     client = house.client()
     assert ask(client) == own_port(client)
+
+
+class Written:
+    """A transport, and what was written to it, call by call."""
+
+    def __init__(self, transport: Any) -> None:  # noqa: ANN401  # whatever the loop gives
+        self.calls: list[bytes] = []
+        self._transport = transport
+
+    def write(self, data: bytes) -> None:
+        self.calls.append(data)
+        self._transport.write(data)
+
+    def __getattr__(self, name: str) -> Any:  # noqa: ANN401  # as the transport has it
+        return getattr(self._transport, name)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> list[Written]:
+    """What each connection that is made from here on is written."""
+    made, connected = list[Written](), Guest.connection_made
+
+    def connection_made(self: Guest, transport: Any) -> None:  # noqa: ANN401  # as the method it stands before
+        made.append(Written(transport))
+        connected(self, made[-1])  # type: ignore[arg-type]  # it has all that a transport has
+
+    monkeypatch.setattr(Guest, "connection_made", connection_made)
+    return made
+
+
+def test_an_answer_is_written_in_one_call(house: House, written: list[Written]) -> None:
+    house.worker()
+    client = house.client()
+    assert ask(client) == ask(client) == own_port(client)
+    assert [call.count(b"HTTP/1.1 200 OK") for call in written[0].calls] == [1, 1]
+    assert all(call.endswith(str(own_port(client)).encode()) for call in written[0].calls)
+
+
+def test_an_answer_without_a_body_is_written_at_once(house: House) -> None:
+    house.worker()
+    client = house.client()
+    for _ in range(2):
+        client.request("HEAD", "/")
+        response = client.getresponse()
+        assert (response.status, response.read()) == (200, b"")
+    assert ask(client) == own_port(client)
+
+
+def test_of_an_answer_that_breaks_off_its_client_gets_what_there_was(house: House) -> None:
+    house.worker()
+    client = house.client()
+    client.request("GET", "/broken")
+    response = client.getresponse()
+    assert response.status == 200
+    with pytest.raises(http.client.IncompleteRead):
+        response.read()
 
 
 def test_connections_are_spread_and_their_end_is_told(house: House) -> None:
