@@ -10,8 +10,11 @@ from itertools import pairwise
 import torch
 from torch import Tensor
 
-ROWS_AT_ONCE = 256
-"""Rows of a block: hidden layers of a thousand bf16 values fit a cache of 1 MiB; larger products are not faster."""
+ROWS_AT_ONCE = 416
+"""Rows of a block: a thousand bf16 values of each are most of a cache of 1 MiB, and two requests of 200 candidates fit.
+
+Beside one request a block, two cost an eighth less with 8 connections and a twentieth less with 32; four, no less.
+"""
 
 ROWS_A_STEP = 8
 """What the rows of a block are rounded up to. oneDNN makes and keeps a kernel for each number of rows that it meets, at
