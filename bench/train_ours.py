@@ -10,7 +10,7 @@ from functools import partial
 
 import torch
 
-from bench.peers.train_rows import measured
+from bench.peers.train_rows import WARM, measured
 from bench.train_work import BATCH, SEED, WORKS, log
 from model.data.encoded import Encoded, Encoder
 from model.fitting import fit
@@ -22,8 +22,6 @@ from model.shuffle import Shuffle
 from model.train_config import TrainConfig
 from model.training import unchecked_sparse
 from model.zoo import build
-
-WARM = 3
 
 
 def epoch(learner: Learner, rows: Encoded, number: int, *, steps: int) -> None:

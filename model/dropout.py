@@ -10,12 +10,14 @@ MOST_STARTS = 2**22
 class MaskPool:
     """Masks for one probability of dropping: a long run of numbers that are 0, or 1 over the probability of keeping.
 
-    They follow from the seed of torch's generator, and where a mask begins among them is drawn from that generator: a
-    run that goes on with the generator's state sees the masks that it would have seen.
+    Masks of integers are 0 or have every bit set: what is kept is the number that is masked by its bits, not scaled.
+
+    They follow from the seed that torch's generator had when the pool was made, and where a mask begins among them is
+    drawn from that generator: a run that goes on with the generator's state sees the masks that it would have seen.
     """
 
     def __init__(self, p: float) -> None:
-        self.p = p
+        self.p, self._seed = p, torch.initial_seed()
         self._numbers = torch.empty(0)
 
     def mask(self, like: Tensor) -> Tensor:
@@ -29,10 +31,10 @@ class MaskPool:
 
     def _drawn(self, chunks: int, dtype: torch.dtype) -> Tensor:
         """A longer run begins as a shorter one, so it does not matter which was asked for first."""
-        source, numbers = torch.Generator().manual_seed(torch.initial_seed()), torch.empty(chunks, CHUNK, dtype=dtype)
+        source, numbers = torch.Generator().manual_seed(self._seed), torch.empty(chunks, CHUNK, dtype=dtype)
         for chunk in numbers:
             chunk.bernoulli_(1 - self.p, generator=source)
-        return numbers.flatten() / (1 - self.p)
+        return numbers.flatten() / (1 - self.p) if dtype.is_floating_point else -numbers.flatten()
 
 
 class Dropout(nn.Dropout):

@@ -11,7 +11,8 @@ from model.batch import Bag, FieldSize, Pair, Side, SideSizes, Sizes
 from model.blocks import Axes, Block, Per, cross_rows, pair_numbers, side_numbers, total, value_rows
 from model.dropout import Dropout, MaskPool
 from model.lookup import looked_up, pooled, rows_of, summed, weighed
-from model.projection import Placed, projected, worthwhile
+from model.projection import Columns, Placed, added, cut, multiplied, projected, worthwhile
+from model.tower_learning import learned
 
 Part = dict[str, Tensor]
 """What a side leaves for `combine`: tensors whose first dimension is the side's rows."""
@@ -159,17 +160,15 @@ class FieldEmbedding(nn.Module):
         left_out = {field.place: field for fields in few for field in fields}
         if not left_out:
             return F.linear(self(side), weight, bias)
-        by_field = [[column for field in fields for column in field.columns] for fields in few]
-        kept = sorted(set(range(weight.shape[1])) - {column for columns in by_field for column in columns})
-        order = torch.tensor([*kept, *(column for columns in by_field for column in columns)])
-        sizes = [len(kept), *map(len, by_field)]
-        rest, *parts = torch.split(weight.index_select(1, order), sizes, dim=1)  # so that weight has one gradient
-        values = torch.cat([side.dense, *self._embedded(side, frozenset(left_out))], dim=1)
-        total = F.linear(values, rest, bias)
-        for table, columns, fields in zip(self.tables, parts, few, strict=True):
-            if fields:
-                total += projected(table, columns, side.ids, fields)
-        return total
+        rest, *parts = cut(multiplied(weight), [[field.columns for field in fields] for fields in few])
+        by_table = [one for one in zip(self.tables, parts, few, strict=True) if one[2]]
+        biases = [bias, *[None] * len(by_table)]
+        first, *others = (
+            projected(table, Columns(columns, shift), side.ids, fields)
+            for (table, columns, fields), shift in zip(by_table, biases, strict=False)
+        )
+        values = torch.cat(self._embedded(side, frozenset(left_out)) or [side.dense[:, :0]], dim=1)
+        return added(sum(others, start=first), side.dense, values, rest)
 
     @torch.no_grad()
     def settle_unseen(self, counts: Mapping[str, Tensor]) -> None:
@@ -262,8 +261,9 @@ class MLP(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """(N,) logits from (N, H), the first layer's sums before its ReLU."""
-        return torch.as_tensor(self.layers(hidden))[:, 0]
+        """(N,) logits from (N, H), the first layer's sums before its ReLU; they are overwritten while it learns."""
+        learning = self.training and torch.is_grad_enabled() and hidden.device.type == "cpu"
+        return (learned(self.layers, hidden) if learning else torch.as_tensor(self.layers(hidden)))[:, 0]
 
 
 class Deep(nn.Module):

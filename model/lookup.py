@@ -65,12 +65,27 @@ def row_sums(
     gradient: (G, K); ids: (V,); rows: (V,), without it `gradient` is row by row that of `ids`; shares: (V,), else 1.
     After a sort the rows of each id lie together, and adding those up is what an embedding bag does, fast in bf16 too.
     """
-    order = ids.argsort()
-    touched, counts = torch.unique_consecutive(ids[order], return_counts=True)
+    ordered, order = in_order(ids)
+    touched, counts = torch.unique_consecutive(ordered, return_counts=True)
     weights = None if shares is None else shares[order].to(gradient.dtype)
     places = order if rows is None else rows[order]
     sums = F.embedding_bag(places, gradient, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
     return touched, sums.float()
+
+
+def in_order(ids: Tensor) -> tuple[Tensor, Tensor]:
+    """(V,) the ids in rising order and (V,) their places among those given, which rise too where ids are equal.
+
+    On a processor each id is put before its place in one number, and those are sorted: several times as fast as to
+    sort the places by the ids. That takes ids and places of 63 bits together.
+    """
+    if ids.device.type != "cpu" or not ids.numel():
+        ordered, order = ids.sort(stable=True)
+        return ordered, order
+    bits = ids.numel().bit_length()
+    keys = (ids << bits) + torch.arange(ids.numel())
+    keys.numpy().sort()
+    return keys >> bits, keys & (2**bits - 1)
 
 
 def sparse_rows(rows: Tensor, values: Tensor, size: int) -> Tensor:
@@ -100,7 +115,7 @@ class _LookedUp(Function):
     @once_differentiable
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, None]:
         (ids,) = ctx.saved_tensors
-        return sparse_rows(*row_sums(gradient.reshape(ids.numel(), -1), ids.flatten()), ctx.size), None
+        return sparse_rows(*row_sums(gradient.reshape(-1, gradient.shape[-1]), ids.flatten()), ctx.size), None
 
 
 class _Pooled(Function):

@@ -16,7 +16,7 @@ from model.device import moved
 from model.learner import Learner, SeenCounts
 from model.metrics import auc, log_loss
 from model.shuffle import Shuffle
-from model.train_config import TrainConfig, TrainingFailed
+from model.train_config import Diverged, TrainConfig
 from model.zoo import Net, forward
 
 ROWS_AT_ONCE = 8192
@@ -128,7 +128,7 @@ class Run:
             loss = self.learner.step(moved(examples.batch(rows), device))
             self.step, self.total = self.step + 1, self.total + loss
             if not math.isfinite(loss):
-                raise TrainingFailed(
+                raise Diverged(
                     f"the loss became {loss} at epoch {self.epoch}, step {self.step} of {steps}; lower the rate"
                 )
             mean = self.total / self.step

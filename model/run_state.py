@@ -1,6 +1,7 @@
 """A run as JSON values and tensors, and back: all that its next step depends on."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -12,6 +13,7 @@ from model.run import Kept, Run, device_of
 
 NET, POSITION, STATE, BEST, BESIDE, RANDOM = "net/", "position/", "optimizer/", "best/", "best_state/", "random"
 RANDOM_THERE = "random_cuda"
+THREADS = "threads"
 
 
 def snapshot(run: Run) -> Snapshot:
@@ -29,7 +31,7 @@ def snapshot(run: Run) -> Snapshot:
         tensors |= _named(BEST, best.weights) | _named(BESIDE, best.state)
     facts = {
         "phase": run.watch.phase, "epoch": run.epoch, "step": run.step, "total": run.total, "failures": run.failures,
-        "history": run.history, "optimizers": optimizers,
+        "history": run.history, "optimizers": optimizers, THREADS: torch.get_num_threads(),
         "best": None if best is None else {"epoch": best.epoch, "auc": best.auc},
     }  # fmt: skip
     return Snapshot(facts, tensors)
@@ -50,6 +52,25 @@ def restore(run: Run, kept: Snapshot) -> None:
     torch.set_rng_state(tensors[RANDOM])
     if RANDOM_THERE in tensors:
         torch.cuda.set_rng_state(tensors[RANDOM_THERE])
+
+
+@contextmanager
+def threads_of(kept: Snapshot | None, say: Callable[[str], None]) -> Iterator[None]:
+    """Run on as many threads as what was kept did, since sums of another number of them differ in their last bits.
+
+    Where there are fewer, it runs on those and says so. None for a run that begins.
+    """
+    here, had = torch.get_num_threads(), (kept.facts.get(THREADS) if kept else None) or torch.get_num_threads()
+    if had > here:
+        say(
+            f"it was on {had} threads and is on {here} now, so its weights will differ in their last bits from those "
+            f"of a training that was never interrupted; OMP_NUM_THREADS={had} gives the same"
+        )
+    torch.set_num_threads(min(had, here))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(here)
 
 
 def _random(device: torch.device) -> dict[str, Tensor]:

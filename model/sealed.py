@@ -79,7 +79,7 @@ def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str
         raise BundleError(f"bundle {version} stands in {bundles} already; a bundle is never overwritten")
     try:
         bundles.mkdir(parents=True, exist_ok=True)
-        with _locked(bundles, fcntl.LOCK_SH):
+        with locked(bundles, fcntl.LOCK_SH):
             _fill(partial, manifest, files)
             os.replace(partial, folder)
             sync(bundles)
@@ -98,7 +98,7 @@ def brought_in(bundles: Path, version: str) -> Iterator[Path]:
     The block is to check what it filled in: nothing is flushed, so that a folder may be damaged after a power cut.
     """
     bundles.mkdir(parents=True, exist_ok=True)
-    with _locked(bundles, fcntl.LOCK_SH):
+    with locked(bundles, fcntl.LOCK_SH):
         aside = Path(tempfile.mkdtemp(prefix=f".{check_version(version)}.", suffix=".partial", dir=bundles))
         try:
             (aside / version).mkdir()
@@ -127,7 +127,7 @@ def discard(folder: Path) -> None:
     Nothing where there is none, as when another process was first.
     """
     partial = folder.with_name(f".{folder.name}.partial")
-    with suppress(FileNotFoundError), _locked(folder.parent, fcntl.LOCK_SH):
+    with suppress(FileNotFoundError), locked(folder.parent, fcntl.LOCK_SH):
         shutil.rmtree(partial, ignore_errors=True)
         os.replace(folder, partial)
         shutil.rmtree(partial, ignore_errors=True)
@@ -138,7 +138,7 @@ def sweep(bundles: Path) -> list[str]:
     if not bundles.exists():
         return []
     try:
-        with _locked(bundles, fcntl.LOCK_EX | fcntl.LOCK_NB):
+        with locked(bundles, fcntl.LOCK_EX | fcntl.LOCK_NB):
             partials = sorted(bundles.glob(".*.partial"))
             for partial in partials:
                 with suppress(FileNotFoundError):  # a release before this one removes without the lock
@@ -179,7 +179,7 @@ def sync(place: Path) -> None:
 
 
 @contextmanager
-def _locked(folder: Path, operation: int) -> Iterator[None]:
+def locked(folder: Path, operation: int) -> Iterator[None]:
     """Hold the folder's lock: shared by those who save or discard, alone for the one who sweeps.
 
     The kernel frees it on death.

@@ -1,6 +1,6 @@
 """Layers over the values of both sides and of the pair side by side, the first of each cut by whose the values are."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import cast
 
 import torch
@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from model.batch import Pair
 from model.blocks import Axes, total
+from model.dropout import Dropout, MaskPool
 from model.layers import SplitLinear
 from model.tower import Columns, TowerParams
 
@@ -51,14 +52,18 @@ class Cross(nn.Module):
 
 
 class Residual(nn.Module):
-    """relu(W_1 relu(h) + b_1 + x), h = W_0 x + b_0 (Shan et al. 2016, the residual layer); W_0 x is cut."""
+    """relu(W_1 relu(h) + b_1 + x), h = W_0 x + b_0 (Shan et al. 2016, the residual layer); W_0 x is cut.
 
-    def __init__(self, columns: Columns, hidden: int, params: TowerParams) -> None:
+    hidden: H, the unit's inner width; masks: of its dropout.
+    """
+
+    def __init__(self, columns: Columns, hidden: int, params: TowerParams, masks: MaskPool) -> None:
         super().__init__()
         self.rows = tuple(block for blocks in columns for block in blocks)
         self.first = SplitLinear(columns, hidden)
         norm = [nn.BatchNorm1d(hidden)] if params.batch_norm else []
-        self.between = nn.Sequential(*norm, nn.ReLU(), nn.Dropout(params.dropout))
+        dropout = [Dropout(params.dropout, masks)] if params.dropout else []
+        self.between = nn.Sequential(*norm, nn.ReLU(), *dropout)
         bound = hidden**-0.5
         self.weight = nn.Parameter(torch.empty(total(self.rows), hidden).uniform_(-bound, bound))
         self.bias = nn.Parameter(torch.empty(total(self.rows)).uniform_(-bound, bound))
@@ -74,6 +79,12 @@ class Residual(nn.Module):
     def forward(self, x: Tensor, hidden: Tensor) -> Tensor:
         """(N, W) from x (N, W) and h (N, H)."""
         return F.relu(x + F.linear(self.between(hidden), self.weight, self.bias))
+
+
+def residuals(columns: Columns, params: TowerParams) -> Iterator[Residual]:
+    """A unit of each hidden width; all of them drop by masks of one pool, which is drawn once."""
+    masks = MaskPool(params.dropout)
+    return (Residual(columns, width, params, masks) for width in params.hidden)
 
 
 class Head(nn.Module):

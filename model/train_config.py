@@ -5,16 +5,21 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.optim import RECIPES, Recipe
-from model.zoo import params_for
+from model.zoo import first_wrong, params_for
 
 
 class TrainingFailed(RuntimeError):
     """Training cannot go on or cannot start; the message holds the numbers."""
 
 
+class Diverged(TrainingFailed):
+    """The loss is not finite any more; the same training comes to the same end however often it is begun."""
+
+
 class TrainConfig(BaseModel):
     """What is trained and how.
 
+    epochs: most of them, of a family that is trained first as of the net itself; training stops early.
     precision: of the dense layers' products, auto for bfloat16 where the processor or GPU multiplies it; tables and
     optimizer state stay float32. device: auto for a GPU where there is one. shuffle_rows: how many rows are shuffled
     among each other; a longer log is shuffled by blocks, so that a batch does not touch all of it.
@@ -41,8 +46,8 @@ class TrainConfig(BaseModel):
         try:
             return RECIPES[self.recipe].model_validate(self.recipe_options)
         except ValidationError as error:
-            first = error.errors()[0]
-            raise TrainingFailed(f"recipe {self.recipe}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
+            there = ", ".join(RECIPES[self.recipe].model_fields)
+            raise TrainingFailed(f"recipe {self.recipe}: {first_wrong(error)}; its options: {there}") from error
 
     def net_params(self) -> dict[str, Any]:
         """What the network is built with: what the recipe wants of it, as far as it knows that, under its own params.

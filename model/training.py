@@ -27,7 +27,7 @@ from model.position import PositionBias
 from model.precision import training_dtype
 from model.pretraining import pretrain
 from model.run import Kept, Progress, Run, Watch, labels, probabilities
-from model.run_state import restore
+from model.run_state import restore, threads_of
 from model.scorer import Scorer
 from model.statistics import statistics_of
 from model.train_config import TrainConfig, TrainingFailed
@@ -96,6 +96,13 @@ class Training:
     start: WarmStart | None = None
     workspace: Workspace | None = None
 
+    def check(self) -> torch.device:
+        """The device to train on. Raises what `run` raises of a training that cannot begin, and touches nothing."""
+        device = chosen(self.config.device)
+        check_params(self.config.architecture, self.config.net_params())
+        check_labels(self.dataset)
+        return device
+
     def run(self, progress: Callable[[Progress], None]) -> TrainResult:
         """Fit the transform, train the net, stop early on the stop split's AUC, keep the best epoch's weights.
 
@@ -104,9 +111,7 @@ class Training:
         asked for, or a checkpoint that cannot be gone on from, and UnknownArchitecture.
         """
         config, dataset = self.config, self.dataset
-        device = chosen(config.device)
-        check_params(config.architecture, config.net_params())
-        check_labels(dataset)
+        device = self.check()
         start = self.start and self.start.under(dataset.facts.sampling_rate)
         if self.workspace is not None:
             self.workspace.opened()
@@ -114,7 +119,8 @@ class Training:
         rows = self._rows(start)
         fork = torch.random.fork_rng(devices=[torch.cuda.current_device()] if device != CPU else [])
         keep_freed_memory()
-        with fork, unchecked_sparse():
+        say = self.workspace.say if self.workspace is not None else nothing
+        with fork, unchecked_sparse(), threads_of(kept, say):
             torch.manual_seed(config.seed)
             after = self.workspace.after_step(self._identity) if self.workspace is not None else nothing
             fitter = _Fitter(config, rows, device, partial(Watch, progress, after=after), kept)
@@ -126,7 +132,7 @@ class Training:
             if start is not None:
                 transferred, seen = transfer(start, learner, rows.transform)
             run, best = fitter.fit(Run(config, learner, fitter.watch(TRAINING)), seen, begin=start is not None)
-        scores, label = probabilities(learner.net, rows.stop), labels(rows.stop)
+            scores, label = probabilities(learner.net, rows.stop), labels(rows.stop)
         metrics = {"auc": auc(label, scores), "log_loss": log_loss(label, scores)}
         return TrainResult(
             config,
@@ -228,13 +234,14 @@ class _Fitter:
         if family is None or not params["pretrain_epochs"] or past:
             return None
         learner = self.learner(family, {"dim": params["dim"]}, _position(self.rows.train, None))
-        run = Run(config.model_copy(update={"epochs": params["pretrain_epochs"]}), learner, self.watch(PRETRAINING))
+        epochs = min(params["pretrain_epochs"], config.epochs)
+        run = Run(config.model_copy(update={"epochs": epochs}), learner, self.watch(PRETRAINING))
         self.fit(run, seen_counts(learner.net, self.rows.transform), begin=False)
         return learner.net.to(CPU)
 
 
-def nothing(_: Run) -> None:
-    """What follows a step of a training that keeps no checkpoints."""
+def nothing(_: object) -> None:
+    """What follows a step of a training that keeps no checkpoints, and what is said where nobody listens."""
 
 
 def _position(examples: Encoded, start: WarmStart | None) -> PositionBias | None:
@@ -258,7 +265,8 @@ def check_labels(dataset: Dataset) -> None:
         )
         if not 0 < positives < count:
             raise TrainingFailed(
-                f"the {split} split has {count} rows of which {positives} are positive; both classes are needed"
+                f"the {split} split has {count} rows of which {positives} are positive; both classes are needed, so "
+                "give it a log with more rows or over more time"
             )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from model.array_folder import ArraysUnusable, ArrayWriter, open_arrays
-from model.checkpoint import Checkpoints, Snapshot
+from model.checkpoint import PREFIX, Checkpoints, Snapshot
 from model.data.encoded import Encoded, Encoder
 from model.run import Run
 from model.run_state import snapshot
@@ -18,6 +18,7 @@ from model.schema import FeatureSchema
 from model.transforms import Transform
 
 Identity = Mapping[str, Any]
+CHECKPOINTS = "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -34,6 +35,11 @@ class Workspace:
     resume: bool = False
     say: Callable[[str], None] = lambda _: None
     release: str = ""
+
+    @property
+    def holds_checkpoint(self) -> bool:
+        """Whether there is anything of a training in it that could be gone on from."""
+        return any((self.folder / CHECKPOINTS).glob(f"{PREFIX}*"))
 
     def opened(self) -> None:
         """Empty the folder unless the training is to go on."""
@@ -80,4 +86,4 @@ class Workspace:
         return keep
 
     def _checkpoints(self, identity: Identity) -> Checkpoints:
-        return Checkpoints(self.folder / "checkpoints", identity)
+        return Checkpoints(self.folder / CHECKPOINTS, identity)

@@ -19,6 +19,8 @@ from model.architectures.wide_deep import WideDeep, WideDeepParams
 from model.batch import Batch, Pair, Side, Sizes
 from model.layers import Part
 
+SHOWN = 60
+
 
 class UnknownArchitecture(ValueError):
     """No architecture of that name, or parameters it does not take."""
@@ -82,10 +84,18 @@ def check_params(name: str, params: Mapping[str, Any]) -> BaseModel:
     try:
         return family.model_validate(dict(params))
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"])) or "params"
         there = ", ".join(family.model_fields) or "none"
-        raise UnknownArchitecture(f"{name}: {place}: {first['msg']}; its parameters: {there}") from error
+        raise UnknownArchitecture(f"{name}: {first_wrong(error)}; its parameters: {there}") from error
+
+
+def first_wrong(error: ValidationError) -> str:
+    """The first of the options that were refused, what is wrong with it and what it was, in words."""
+    first = error.errors()[0]
+    place = ".".join(map(str, first["loc"])) or "options"
+    if first["type"] == "extra_forbidden":
+        return f"{place}: there is no such option"
+    was = repr(first["input"])
+    return f"{place}: {first['msg']}, and not {was if len(was) <= SHOWN else f'{was[:SHOWN]}...'}"
 
 
 def params_for(name: str, defaults: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:

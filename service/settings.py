@@ -62,6 +62,9 @@ class Settings(BaseSettings):
     keep_versions: Count = Field(
         20, description="Newest bundles kept; those that serve or may be gone back to are too."
     )
+    keep_runs: Count = Field(
+        100, description="Runs of comparisons kept, those used last; all that one comparison uses are too."
+    )
     max_under_way: Count = Field(128, description="Rankings that one worker takes on at a time; past it 503 at once.")
     batch_limit: Count = Field(8, description="Rankings that one worker scores together at most.")
     shed_after_s: Seconds = Field(0.1, description="Seconds that a ranking may wait for its turn; past it 503 at once.")

@@ -5,11 +5,13 @@ import json
 import os
 import shutil
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from model.checkpoint import CheckpointError
+from model.train_config import Diverged
 from model.training import TrainConfig, Workspace
 from service.errors import NothingToResume, TrainingUnderWay
 from service.lifecycle import TrainOptions
@@ -68,6 +70,22 @@ class Unfinished:
         """Where the training works."""
         return Workspace(self.folder / WORK, Due(self.clock), resume, self.say, software_version())
 
+    @contextmanager
+    def under_way(self, work: Workspace | None) -> Iterator[None]:
+        """While the training runs. What it needed is removed once it is done, or has failed and cannot be gone on with.
+
+        Else how to go on is said, where the error does not say it.
+        """
+        with ExitStack() as stack:
+            stack.push(lambda kind, error, trace: self._ended(error, work))
+            yield
+
+    def _ended(self, error: BaseException | None, work: Workspace | None) -> None:
+        if error is None or _is_lost(error, work):
+            self.done()
+        elif not isinstance(error, CheckpointError):
+            self.say(f"what was done is kept in {self.folder}; `appshelf train --resume` goes on with it")
+
     def done(self) -> None:
         """Remove what the training needed: first how it was asked for, so that it is never gone on with half there."""
         (self.folder / ASKED).unlink(missing_ok=True)
@@ -87,6 +105,17 @@ def unfinished(folder: Path, *, clock: Callable[[], float], say: Callable[[str],
         lock.write(str(os.getpid()))
         lock.flush()
         yield Unfinished(folder, clock, say)
+
+
+def _is_lost(error: BaseException, work: Workspace | None) -> bool:
+    """Whether nothing of a training that ended so is of use: it would end so again, or has kept no checkpoint yet.
+
+    One that was told to end, or was gone on with and has not come as far, is kept all the same: its rows are encoded.
+    """
+    if work is None or isinstance(error, Diverged):
+        return True
+    told = isinstance(error, CheckpointError) or not isinstance(error, Exception)
+    return not (told or work.resume or work.holds_checkpoint)
 
 
 def _told(options: TrainOptions) -> dict[str, Any]:

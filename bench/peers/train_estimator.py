@@ -5,9 +5,7 @@ from typing import Any
 
 import tensorflow as tf
 
-from bench.peers.train_rows import Rows, cpu_s, given, report
-
-WARM = 3
+from bench.peers.train_rows import WARM, Rows, cpu_s, given, report
 
 
 def classifier(rows: Rows) -> "tf.estimator.Estimator":

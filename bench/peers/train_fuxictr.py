@@ -16,9 +16,8 @@ from fuxictr.pytorch.layers import FeatureEmbedding, LogisticRegression, MLP_Blo
 from fuxictr.pytorch.models import BaseModel
 from torch import Tensor
 
-from bench.peers.train_rows import Rows, given, measured
+from bench.peers.train_rows import WARM, Rows, given, measured
 
-WARM = 2
 SETTINGS = {"verbose": 0, "metrics": ["AUC"], "gpu": -1, "optimizer": "adam", "loss": "binary_crossentropy"}
 
 

@@ -15,6 +15,8 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 MARK = "figures: "
+WARM = 12
+"""Batches before those that are timed: until then a process asks the kernel for memory that it has not touched yet."""
 
 
 @dataclass(frozen=True)

@@ -7,16 +7,15 @@ import numpy as np
 import torch
 from torch.library import Library
 
-from bench.peers.train_rows import Array, Rows, given, measured
+from bench.peers.train_rows import WARM, Array, Rows, given, measured
 
-WARM = 2
 with suppress(RuntimeError):  # it imports torchvision, whose wheel for GPUs lacks this beside a torch for CPUs
     MISSING = Library("torchvision", "DEF")  # type: ignore[no-untyped-call]  # torch ships it untyped
     for name in ("nms", "qnms"):
         MISSING.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")  # type: ignore[no-untyped-call]
 
-from pytorch_widedeep import Trainer  # noqa: E402
-from pytorch_widedeep.models import TabMlp, Wide, WideDeep  # noqa: E402
+from pytorch_widedeep import Trainer
+from pytorch_widedeep.models import TabMlp, Wide, WideDeep
 
 
 def model(rows: Rows) -> WideDeep:

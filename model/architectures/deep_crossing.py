@@ -14,7 +14,7 @@ from torch.nn.functional import linear
 from model.batch import Pair, Side, Sizes
 from model.blocks import pair_numbers
 from model.layers import FieldEmbedding, Part
-from model.stacked import Head, Residual, beside
+from model.stacked import Head, Residual, beside, residuals
 from model.tower import TowerParams, Width
 
 
@@ -31,7 +31,7 @@ class DeepCrossing(nn.Module):
         super().__init__()
         self.request, self.app = FieldEmbedding(sizes.request, params.dim), FieldEmbedding(sizes.app, params.dim)
         columns = (self.request.columns, self.app.columns, pair_numbers(sizes))
-        first, *rest = (Residual(columns, width, params) for width in params.hidden)
+        first, *rest = residuals(columns, params)
         self.first, self.rest = first, nn.ModuleList(rest)
         self.head = Head(columns)
         self.halved: frozenset[str] = frozenset()

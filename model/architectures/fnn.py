@@ -16,7 +16,11 @@ from model.tower import Tower, TowerParams
 
 
 class FNNParams(TowerParams):
-    """Widths of the tower; dim: of the machine's vectors; pretrain_epochs: how long it is trained, 0 for not at all."""
+    """Widths of the tower.
+
+    dim: of the machine's vectors; pretrain_epochs: how many epochs it is trained at most, 0 for not at all, and never
+    more than the net itself may be.
+    """
 
     pretrain_epochs: int = Field(10, ge=0)
 

@@ -3,7 +3,7 @@
 import numpy as np
 import polars as pl
 
-from model.data.past import Past, is_event, moment
+from model.data.past import AFTER_ALL_US, Past, is_event, moment
 from model.data.together import Entries
 from model.population import NOWHERE, Floats, Ints
 
@@ -25,8 +25,9 @@ def similar(past: Past, rows: pl.DataFrame, known: pl.DataFrame) -> Floats:
     together, window = past.together, past.windows(rows)
     counted = rows.join(past.counted.with_columns(here=True), on="user_id", how="left", maintain_order="left")["here"]
     is_counted, row = counted.fill_null(False).to_numpy(), known["row"].to_numpy().astype(np.int64)
-    passed = np.searchsorted(together.bounds, known["first"].to_numpy(), side="right")
-    other_had = (passed < window[row]) & is_counted[row]
+    first = known["first"].to_numpy()
+    passed = np.searchsorted(together.bounds, first, side="right")
+    other_had = (passed < window[row]) & (first < AFTER_ALL_US) & is_counted[row]
     own_had = np.zeros(len(rows), dtype=np.bool_) if past.timed else is_event(rows).to_numpy() & is_counted
     is_own = (known["app_id"] == known["own_app"]).to_numpy()
     own_had[row[is_own]] |= other_had[is_own]

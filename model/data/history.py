@@ -15,7 +15,7 @@ import polars as pl
 
 from model.data.crowd import in_context, similar
 from model.data.dataset import HISTORY, LOGGED, MEASURES, Dataset, has_logged
-from model.data.past import LONG_AGO_US, Past, is_event, moment, past_of
+from model.data.past import AFTER_ALL_US, LONG_AGO_US, Past, is_event, moment, past_of
 from model.population import Floats, Mask
 from model.schema import FieldSpec, PairStatistic
 
@@ -97,7 +97,7 @@ def _told(dataset: Dataset, rows: pl.DataFrame, fields: Sequence[FieldSpec]) -> 
     if told["uses"].null_count():
         told = told.with_columns(pl.col("uses").fill_null(_own_uses(rows)))
     if told["others"].null_count():
-        others = _others(past, rows, uses=told["uses"].to_numpy())
+        others = _told_others(past, rows, uses=told["uses"].to_numpy())
         told = told.with_columns(pl.col("others").fill_null(pl.Series(others)))
     for one in fields:
         told = told.with_columns(_told_measure(past, rows, one))
@@ -117,13 +117,11 @@ def _told_measure(past: Past, rows: pl.DataFrame, one: FieldSpec) -> pl.Series:
 
 
 def _told_entries(past: Past, rows: pl.DataFrame) -> pl.DataFrame:
-    """The same of rows with histories of their own, and each row's own app where its user is counted for it.
-
-    What users have now counts as long known, so that a user may be counted who first used the app after the row.
-    """
+    """The same of rows with histories of their own, and each row's own app; first is as `past` counts its user."""
     own = rows.select(own_app="app_id", app_id="app_id", first=past.first_uses(rows)).with_row_index("row")
-    columns = "row", "own_app", "app_id", "first"
-    return pl.concat([_entries(rows).select(columns), own.drop_nulls("first").select(columns)])
+    entries = _entries(rows).select("row", "own_app", "app_id")
+    first = past.first_uses(entries.with_columns(rows["user_id"].gather(entries["row"]))).fill_null(AFTER_ALL_US)
+    return pl.concat([entries.with_columns(first=first), own.drop_nulls("first")])
 
 
 def _entries(rows: pl.DataFrame) -> pl.DataFrame:
@@ -165,6 +163,14 @@ def _own(past: Past, rows: pl.DataFrame, max_values: int | None, *, beside: bool
 def _others(past: Past, rows: pl.DataFrame, *, uses: Floats) -> Floats:
     """(B,) how many other users were known to use each row's app."""
     return _audience_before(past, rows) - _is_in_audience(past, rows, uses)
+
+
+def _told_others(past: Past, rows: pl.DataFrame, *, uses: Floats) -> Floats:
+    """(B,) the same of rows with histories of their own, which may tell of an app before its user is counted for it."""
+    if not past.timed:
+        return _others(past, rows, uses=uses)
+    since = past.first_uses(rows).fill_null(AFTER_ALL_US).to_numpy()
+    return past.audience_before(rows) - (since < rows.select(moment()).to_series().to_numpy())
 
 
 def _scattered(counts: pl.DataFrame, length: int) -> pl.Series:

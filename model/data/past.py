@@ -8,13 +8,15 @@ import numpy as np
 import polars as pl
 
 from model.data.contexts import UsesBy
-from model.data.dataset import Dataset
+from model.data.dataset import Dataset, has_logged
 from model.data.together import Together, counted
 from model.population import Floats, Ints
 
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 ROWS_AT_ONCE = 50_000
 LONG_AGO_US = -62_135_596_800_000_000
+AFTER_ALL = datetime(9999, 1, 1, tzinfo=UTC)
+AFTER_ALL_US = 253_370_764_800_000_000
 WINDOWS = 24
 """Moments of a log with times at which SIMILAR is brought up to date, as many events between two."""
 
@@ -34,17 +36,32 @@ class Past:
     def events(self) -> pl.DataFrame:
         """Who used what: user_id, app_id, and `at` of each event, or without times the `count` of events.
 
-        What users had before the log began is there too, at no time.
+        What users had already is there too, see `had`.
         """
         columns = ["user_id", "app_id"] + (["at"] if self.timed else [])
         positives = self._dataset.collect(self._positives().select(columns))
-        before = (
-            self._dataset.users.select("user_id", pl.col("installed").alias("app_id")).explode("app_id").drop_nulls()
-        )
         if self.timed:
-            before = before.with_columns(pl.lit(None, dtype=positives.schema["at"]).alias("at"))
-            return pl.concat([positives, before])
-        return pl.concat([positives, before]).group_by(columns).len("count")
+            return pl.concat([positives, self.had().cast({"at": positives.schema["at"]})])
+        return pl.concat([positives, self.had()]).group_by(columns).len("count")
+
+    def had(self) -> pl.DataFrame:
+        """user_id, app_id of what users had, and of a log with times since when (`at`), null for before it began.
+
+        The service's own log comes with what its users have now. Its rows tell what they had then: from the first of a
+        user's rows that tells of an app it counts, from before the log where that is the user's first row at all, and
+        after all rows where none tells of it. A user without a row had all of it before.
+        """
+        users = self._dataset.users
+        installed = users.select("user_id", app_id="installed").explode("app_id").drop_nulls()
+        if not self.timed:
+            return installed
+        if not has_logged(self._dataset.scan()):
+            return installed.with_columns(at=pl.lit(None, pl.Datetime("us", "UTC")))
+        known = installed.join(self._began, on="user_id", how="left", maintain_order="left")
+        known = known.join(self._told, on=["user_id", "app_id"], how="left", maintain_order="left")
+        before = pl.col("began").is_null() | (pl.col("at") == pl.col("began"))
+        at = pl.when(before).then(None).otherwise(pl.col("at").fill_null(AFTER_ALL)).alias("at")
+        return known.select("user_id", "app_id", at)
 
     @cached_property
     def audience(self) -> pl.DataFrame:
@@ -105,7 +122,7 @@ class Past:
         if self.timed:
             shares = np.arange(1, WINDOWS) / WINDOWS
             times = self.events.select(moment()).to_series().to_numpy()
-            timed = times[times > LONG_AGO_US]
+            timed = times[(times > LONG_AGO_US) & (times < AFTER_ALL_US)]
             later = [*np.quantile(timed, shares, method="nearest"), timed.max() + 1] if len(timed) else []
             bounds = np.unique(np.array([LONG_AGO_US + 1, *later], dtype=np.int64))
         return Together.of(first, bounds, apps=len(self.apps))
@@ -123,6 +140,24 @@ class Past:
         return self.together.windows(rows.select(moment()).to_series().to_numpy())
 
     @cached_property
+    def _began(self) -> pl.DataFrame:
+        """user_id and the time of the first row that tells what its user had (began)."""
+        return self._dataset.collect(self._telling().group_by("user_id").agg(began=pl.min("at")))
+
+    @cached_property
+    def _told(self) -> pl.DataFrame:
+        """user_id, app_id of what users have, and the time of the first row that tells of it (at)."""
+        installed = self._dataset.users.lazy().select("user_id", app_id="installed").explode("app_id")
+        told = self._telling().unique(["user_id", "at"]).explode("history")
+        named = told.select("user_id", "at", app_id=pl.col("history").struct.field("app_id"))
+        of_now = named.join(installed, on=["user_id", "app_id"], how="semi")
+        return self._dataset.collect(of_now.group_by("user_id", "app_id").agg(pl.min("at")))
+
+    def _telling(self) -> pl.LazyFrame:
+        """user_id, at and history of the rows that were scored by the service."""
+        return self._dataset.scan().filter(pl.col("history").is_not_null()).select("user_id", "at", "history")
+
+    @cached_property
     def _numbered(self) -> pl.DataFrame:
         """user_id and a number for each (user)."""
         return self.events.select(pl.col("user_id").unique().sort()).with_columns(user=pl.int_range(pl.len()))
@@ -137,7 +172,8 @@ class Past:
     @property
     def until(self) -> int | None:
         """When the last event was, microseconds since 1970; None where the log tells no times."""
-        times = self.events.select(pl.col("at").dt.epoch("us").max()).item() if self.timed else None
+        at = pl.col("at").filter(pl.col("at") < AFTER_ALL)
+        times = self.events.select(at.dt.epoch("us").max()).item() if self.timed else None
         return None if times is None else int(times)
 
     def _positives(self) -> pl.LazyFrame:

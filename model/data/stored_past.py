@@ -1,7 +1,8 @@
 """The events of a log that memory does not hold: by user and by app in mapped files, read where they are asked for.
 
 They are put in order by counting, in two passes over the log: how many events each user has, then each event into its
-place. What stays in memory is a number a user and an app. The measures of `FieldSpec.by` and SIMILAR are counted from
+place. What stays in memory is a number a user and an app, and of the service's own
+log a time for each app that a user has. The measures of `FieldSpec.by` and SIMILAR are counted from
 all positive events at once, as in any `Past`.
 """
 
@@ -87,16 +88,8 @@ class StoredPast(Past):
 
     def _ids(self, name: str) -> pl.Series:
         positives = self._positives().select(name)
-        return (
-            self._dataset.collect(pl.concat([positives, self._before().lazy().select(name)]).unique())
-            .to_series()
-            .sort()
-        )
-
-    def _before(self) -> pl.DataFrame:
-        """user_id, app_id of what users had before the log began."""
-        users = self._dataset.users.select("user_id", pl.col("installed").alias("app_id"))
-        return users.explode("app_id").drop_nulls()
+        both = pl.concat([positives, self.had().lazy().select(name)])
+        return self._dataset.collect(both.unique()).to_series().sort()
 
     def _events(self) -> Iterator[tuple[Ints, Ints, Ints]]:
         """User, app (their codes) and time of some events at a time."""
@@ -107,7 +100,7 @@ class StoredPast(Past):
         for start in range(0, self._dataset.count(), PIECE):
             piece = self._dataset.scan().slice(start, PIECE).filter(is_event).select(columns)
             yield self._coded(self._dataset.collect(piece))
-        yield from map(self._coded, self._before().iter_slices(PIECE))
+        yield from map(self._coded, self.had().iter_slices(PIECE))
 
     def _coded(self, events: pl.DataFrame) -> tuple[Ints, Ints, Ints]:
         if "at" in events.columns:

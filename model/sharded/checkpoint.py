@@ -10,10 +10,11 @@ import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 import torch.distributed as dist
+from pydantic import TypeAdapter
 from safetensors import SafetensorError
 from torch import Tensor
 from torch.distributed._shard.metadata import ShardMetadata
@@ -26,11 +27,13 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
-from model.sharded.errors import CheckpointUnusable
+from model.sealed import sync
+from model.sharded.errors import CheckpointUnusable, CheckpointUnwritten, first_line
 from model.sharded.layout import Shard
 
 FACTS = "facts.json"
 LATEST, BEST = "latest", "best"
+Facts = TypeVar("Facts")
 
 
 @dataclass(frozen=True)
@@ -40,31 +43,30 @@ class Checkpoints:
     folder: Path
 
     def save(self, name: str, tensors: Mapping[str, Tensor], shards: Sequence[Shard], facts: Mapping[str, Any]) -> None:
-        """Write a checkpoint in place of the former one of that name. Collective."""
-        partial, place = self.folder / f".{name}.partial", self.folder / name
-        if dist.get_rank() == 0:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        dist.barrier()
-        save(
-            _distributed(tensors, shards), storage_writer=HuggingFaceStorageWriter(str(partial), save_distributed=True)
-        )
-        dist.barrier()
-        if dist.get_rank() == 0:
-            (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
-            former = self.folder / f".{name}.former"
-            shutil.rmtree(former, ignore_errors=True)
-            if place.exists():
-                place.rename(former)
-            partial.rename(place)
-            shutil.rmtree(former, ignore_errors=True)
-        dist.barrier()
+        """Write a checkpoint in place of the former one of that name. Collective. Raises CheckpointUnwritten."""
+        partial, writing = self.folder / f".{name}.partial", dist.get_rank() == 0
+        try:
+            if writing:
+                shutil.rmtree(partial, ignore_errors=True)
+                partial.mkdir(parents=True)
+            dist.barrier()
+            writer = HuggingFaceStorageWriter(str(partial), save_distributed=True)  # which flushes what it writes
+            save(_distributed(tensors, shards), storage_writer=writer)
+            if writing:
+                (partial / FACTS).write_text(json.dumps(facts), encoding="utf-8")
+                self._put(partial, name)
+            dist.barrier()
+        except (CheckpointException, OSError, SafetensorError) as error:
+            raise CheckpointUnwritten(
+                f"the checkpoint {self.folder / name} cannot be written ({_cause(error)}); make room there, and see "
+                "that it is a folder that every rank reaches and may write to, then start again with the same config"
+            ) from error
 
-    def facts(self, name: str) -> dict[str, Any] | None:
+    def facts(self, name: str, kind: type[Facts]) -> Facts | None:
         """What was kept beside the tensors; None where there is no such checkpoint. Raises CheckpointUnusable."""
         try:
             found = self._place(name)
-            return dict(json.loads((found / FACTS).read_text(encoding="utf-8"))) if found else None
+            return TypeAdapter(kind).validate_json((found / FACTS).read_bytes()) if found else None
         except (OSError, ValueError) as error:
             raise self._unusable(name, error) from error
 
@@ -99,16 +101,33 @@ class Checkpoints:
         """Forget the run."""
         shutil.rmtree(self.folder, ignore_errors=True)
 
+    def _put(self, partial: Path, name: str) -> None:
+        """Give a checkpoint that is written whole its name; the one that had it is removed only then."""
+        place, former = self.folder / name, self.folder / f".{name}.former"
+        for one in (partial / FACTS, partial):
+            sync(one)
+        if place.exists():
+            shutil.rmtree(former, ignore_errors=True)
+            place.rename(former)
+        partial.rename(place)
+        sync(self.folder)
+        shutil.rmtree(former, ignore_errors=True)
+
     def _place(self, name: str) -> Path | None:
         """Where a checkpoint is: aside, where a rename of its successor was cut short."""
         places = (self.folder / name, self.folder / f".{name}.former")
         return next((place for place in places if (place / FACTS).exists()), None)
 
     def _unusable(self, name: str, error: BaseException) -> CheckpointUnusable:
-        first = (str(error).splitlines() or [type(error).__name__])[0]
         return CheckpointUnusable(
-            f"the checkpoint {self.folder / name} cannot be read ({first}); remove it to begin anew"
+            f"the checkpoint {self.folder / name} cannot be read ({_cause(error)}); remove {self.folder} to begin anew"
         )
+
+
+def _cause(error: BaseException) -> str:
+    """The first thing that went wrong, on whichever rank."""
+    causes = error.failures.values() if isinstance(error, CheckpointException) else ()
+    return first_line(next((cause for cause, _ in causes), error))
 
 
 def _distributed(tensors: Mapping[str, Tensor], shards: Sequence[Shard]) -> dict[str, Any]:

@@ -21,7 +21,7 @@ from torchrec.distributed.planner.types import ParameterConstraints, PlannerErro
 from torchrec.distributed.types import ShardingPlan
 
 from model.lookup import looked_up
-from model.sharded.errors import TablesDoNotFit
+from model.sharded.errors import TablesDoNotFit, first_line
 from model.sharded.layout import Layout, Shard, Sharding
 from model.sharded.tables import Table
 
@@ -112,10 +112,9 @@ def sharded(module: nn.Module, exchange: Exchange, layout: Layout) -> tuple[nn.M
         try:
             plan = planner.collective_plan(module, sharders, dist.group.WORLD)
         except PlannerError as error:
-            first = str(error).strip().splitlines()[0]
             raise TablesDoNotFit(
-                f"the tables do not fit into {ranks} ranks of {layout.memory_gib:g} GiB ({first}); more ranks, or more "
-                "memory for each"
+                f"the tables do not fit into {ranks} ranks of {layout.memory_gib:g} GiB ({first_line(error)}); take "
+                "more ranks, or give each more of --memory-gib"
             ) from error
         for parameters in plan.plan.values():
             for parameter in parameters.values():

@@ -19,9 +19,9 @@ SIDES = ("request", "app")
 class Widths:
     """How many ids, continuous values, multi-valued fields and crosses each part of a row has."""
 
-    request: tuple[int, int, int, int]
-    app: tuple[int, int, int, int]
-    pair: tuple[int, int]
+    request: tuple[int, int, int, int] = (0, 0, 0, 0)
+    app: tuple[int, int, int, int] = (0, 0, 0, 0)
+    pair: tuple[int, int] = (0, 0)
 
     @classmethod
     def of(cls, batch: Batch) -> "Widths":

@@ -19,7 +19,7 @@ from model.precision import training_dtype
 from model.sharded.exchange import Exchange, sharded
 from model.sharded.layout import Layout, Shard
 from model.sharded.net import ShardedNet, draw, drawn_from, hold, skeleton, small_net
-from model.sharded.reading import Part
+from model.sharded.reading import FEWEST, Part
 from model.sharded.shards import Shards
 from model.sharded.tables import Renumbering
 from model.train_config import TrainConfig
@@ -50,10 +50,15 @@ class ShardedLearner:
         hold(net, held)
         optimizers = partial(config.built_recipe().optimizers, batch_size=config.batch_size)
         own = Learner.of(net, position, optimizers=optimizers, dtype=training_dtype(config.precision, CPU))
+        _reserve(own)
         return cls(whole, own, tuple(held))
 
     def step(self, part: Part) -> float:
-        """One update on all ranks' parts together; the sum of this part's losses before it."""
+        """One update on all ranks' parts together; the sum of this part's losses before it.
+
+        Of a part whose rows are there for others to go on, batch norm keeps nothing.
+        """
+        running = {} if part.counted >= FEWEST else {buffer: buffer.clone() for buffer in self._running()}
         for optimizer in self.own.optimizers:
             optimizer.zero_grad()
             for group in optimizer.param_groups:
@@ -70,6 +75,8 @@ class ShardedLearner:
                 shard.weight.grad = torch.zeros_like(shard.weight)
         for optimizer in self.own.optimizers:
             optimizer.step()
+        for buffer, before in running.items():
+            buffer.copy_(before)
         return loss.item()
 
     @torch.no_grad()
@@ -88,10 +95,13 @@ class ShardedLearner:
     @torch.no_grad()
     def average_buffers(self) -> None:
         """What batch norm has seen is the mean over the ranks, each of which saw rows of its own."""
-        for name, buffer in self.own.net.named_buffers():
-            if "running" in name:
-                dist.all_reduce(buffer)
-                buffer /= dist.get_world_size()
+        for buffer in self._running():
+            dist.all_reduce(buffer)
+            buffer /= dist.get_world_size()
+
+    def _running(self) -> list[Tensor]:
+        """What batch norm keeps of the rows that it saw."""
+        return [buffer for name, buffer in self.own.net.named_buffers() if "running" in name]
 
     @torch.no_grad()
     def settle_unseen(self, counts: Mapping[str, Tensor]) -> None:
@@ -100,14 +110,6 @@ class ShardedLearner:
             owner = self.own.net.get_submodule(shard.table.name.rpartition(".tables.")[0])
             if isinstance(owner, FieldEmbedding):
                 _settle(shard, [counts[name] for name in shard.table.fields])
-
-    def reserve(self) -> None:
-        """Make what the optimizers keep, so that a checkpoint can be read into it before the first step."""
-        for optimizer in self.own.optimizers:
-            for group in optimizer.param_groups:
-                for parameter in group["params"]:
-                    if not optimizer.state[parameter]:
-                        optimizer.state[parameter].update(initial_state(optimizer, group, parameter))
 
     def tensors(self) -> dict[str, Tensor]:
         """All that a checkpoint keeps, by name, not copied: `net.` weights, `beside.` the position's, `state.`."""
@@ -125,6 +127,15 @@ class ShardedLearner:
                 if isinstance(value, Tensor) and parameter in names
             },
         }
+
+
+def _reserve(learner: Learner) -> None:
+    """Make what the optimizers keep of what is trained, so that a checkpoint can be read into it before a step."""
+    for optimizer in learner.optimizers:
+        for group in optimizer.param_groups:
+            for parameter in group["params"]:
+                if parameter.requires_grad and not optimizer.state[parameter]:
+                    optimizer.state[parameter].update(initial_state(optimizer, group, parameter))
 
 
 def _position(counts: tuple[int, ...]) -> PositionBias | None:

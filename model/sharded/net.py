@@ -52,8 +52,9 @@ class ShardedNet(nn.Module):
         tables = {name: _Densified.apply(rows) for name, rows in found.items()}  # type: ignore[no-untyped-call]  # torch's
         given = {f"net.{name}": tensor for name, tensor in (*tables.items(), *asked.buffers.items())}
         logits = torch.as_tensor(functional_call(self.scored, given, (asked.batch,))).float()
-        biased = self.position is not None and self.training and batch.position is not None
-        return logits + self.position(batch.position) if self.position is not None and biased else logits
+        if self.training and self.position is not None and batch.position is not None:
+            logits = logits + self.position(batch.position)
+        return logits
 
 
 class _Densified(Function):

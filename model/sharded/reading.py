@@ -1,7 +1,7 @@
 """The batches that one rank reads of its own shards: as many as every other rank, whatever the shards hold."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -13,6 +13,9 @@ from model.sharded.shards import Shards, Split
 
 FEWEST = 2
 """Rows of a batch, since batch norm has no variance of one."""
+
+Order = tuple[int, int]
+"""Seed and epoch that shards, and the rows of each, are shuffled by."""
 
 
 @dataclass(frozen=True)
@@ -26,89 +29,110 @@ class Part:
 
 @dataclass(frozen=True)
 class Reader:
-    """What a rank reads of a split. size: rows of a step over all ranks."""
+    """What a rank reads of a split, spread evenly over the steps, which are as many for all ranks.
+
+    size: rows of a step over all ranks, up to a row a rank; done: rows of each shard that were read before, by ranks of
+    another number; empty for none.
+    """
 
     shards: Shards
     split: Split
     rank: int
     ranks: int
     size: int
+    done: Sequence[int] = ()
 
     @cached_property
-    def mine(self) -> tuple[int, ...]:
-        """The shards of this rank. Raises ShardsUnusable where there are too few for all."""
-        return self.shards.mine(self.rank, self.ranks)
+    def left(self) -> tuple[int, ...]:
+        """How many rows of each shard there are to read."""
+        rows = self.shards.contents.rows[self.split]
+        return tuple(count - gone for count, gone in zip(rows, self.done or [0] * len(rows), strict=True))
 
     @cached_property
     def held(self) -> tuple[int, ...]:
-        """How many rows each rank has."""
-        rows = self.shards.contents.rows[self.split]
-        return tuple(sum(rows[shard] for shard in self.shards.mine(one, self.ranks)) for one in range(self.ranks))
-
-    @cached_property
-    def shares(self) -> tuple[int, ...]:
-        """How many rows of a step each rank reads; one at least."""
-        whole, left = divmod(self.size, self.ranks)
-        return tuple(max(whole + (rank < left), 1) for rank in range(self.ranks))
+        """How many rows each rank has to read. Raises ShardsUnusable where there are too few shards for all."""
+        each = range(self.ranks)
+        return tuple(sum(self.left[shard] for shard in self.shards.mine(rank, self.ranks)) for rank in each)
 
     @property
     def steps(self) -> int:
-        """How many batches it takes until every rank has read all of its rows."""
-        return max(-(-held // share) for held, share in zip(self.held, self.shares, strict=True))
+        """How many steps it takes until every rank has read all of its rows; one of them has rows in each step."""
+        return -(-sum(self.held) // self.size)
 
-    def parts(self, order: tuple[int, int] | None, *, skip: int = 0) -> Iterator[Part]:
-        """This rank's part of every step but the first `skip`.
-
-        order: seed and epoch that shards, and the rows of each, are shuffled by; None for as they lie. A rank that has
-        read all of its rows goes on with rows that count nothing, so that no other waits for it in vain.
-        """
-        share, sample = self.shares[self.rank], None
-        waiting = self._rows(order, skip * share)
-        for step in range(skip, self.steps):
-            batch = next(waiting, None)
-            counted = 0 if batch is None else len(batch)
-            if batch is None or counted < FEWEST:
-                sample = self._sample() if sample is None else sample
-                batch = joined([*([batch] if batch else []), *[weightless(sample)] * (FEWEST - counted)])
-            yield Part(batch, counted, self.total(step))
+    def before(self, step: int, rank: int | None = None) -> int:
+        """How many rows a rank, by default this one, has read before a step."""
+        return self.held[self.rank if rank is None else rank] * step // self.steps if step else 0
 
     def total(self, step: int) -> int:
         """Rows that all ranks together have in a step."""
-        ranks = zip(self.held, self.shares, strict=True)
-        return sum(min(max(held - step * share, 0), share) for held, share in ranks)
+        return sum(self.before(step + 1, rank) - self.before(step, rank) for rank in range(self.ranks))
 
-    def _rows(self, order: tuple[int, int] | None, skip: int) -> Iterator[Batch]:
-        """This rank's rows but the first `skip`, in batches of its share. What is skipped whole is not read."""
-        share, left = self.shares[self.rank], None
-        for shard in self._shuffled(order):
-            count = self.shards.contents.rows[self.split][shard]
-            if skip >= count:
-                skip -= count
+    def parts(self, order: Order | None, *, skip: int = 0) -> Iterator[Part]:
+        """This rank's part of every step but the first `skip`. order: None for rows as they lie.
+
+        In a step that it has too few rows in, a rank takes part with rows that count nothing, so that no other waits
+        for it in vain.
+        """
+        for step, batch in enumerate(self._batches(order, skip), start=skip):
+            rows, counted = ([], 0) if batch is None else ([batch], len(batch))
+            rows += [self._sample] * (FEWEST - counted)
+            yield Part(joined(rows), counted, self.total(step))
+
+    def after(self, order: Order, step: int) -> tuple[int, ...]:
+        """`done` once all ranks have taken that many steps: whoever reads on from there reads every other row once."""
+        read = [*self.done] or [0] * len(self.left)
+        for rank in range(self.ranks):
+            rows = self.before(step, rank)
+            for shard in self._shuffled(order, rank):
+                taken = min(rows, self.left[shard])
+                read[shard] += taken
+                rows -= taken
+        return tuple(read)
+
+    def _batches(self, order: Order | None, skip: int) -> Iterator[Batch | None]:
+        """This rank's rows in each step but the first `skip`, None where it has none."""
+        pieces = self._pieces(order, self.before(skip))
+        piece, place = None, 0
+        for step in range(skip, self.steps):
+            wanted, found = self.before(step + 1) - self.before(step), []
+            while wanted:
+                if piece is None or place == len(piece):
+                    piece, place = next(pieces), 0
+                end = min(place + wanted, len(piece))
+                found.append(selected(piece, torch.arange(place, end)))
+                wanted, place = wanted - (end - place), end
+            yield joined(found) if found else None
+
+    def _pieces(self, order: Order | None, skip: int) -> Iterator[Batch]:
+        """What is left of each of this rank's shards, but the first `skip` rows. A shard that is done is not read."""
+        for shard in self._shuffled(order, self.rank):
+            if skip >= self.left[shard]:
+                skip -= self.left[shard]
                 continue
-            rows, skip = _drawn(count, order, shard)[skip:], 0
-            batch = selected(self.shards.read(self.split, shard), rows)
-            batch = joined([left, batch]) if left is not None else batch
-            whole = len(batch) // share * share
-            for start in range(0, whole, share):
-                yield selected(batch, torch.arange(start, start + share))
-            left = selected(batch, torch.arange(whole, len(batch))) if whole < len(batch) else None
-        if left is not None:
-            yield left
+            count = self.shards.contents.rows[self.split][shard]
+            rows = _drawn(count, order, shard)[count - self.left[shard] + skip :]
+            yield selected(self.shards.read(self.split, shard), rows)
+            skip = 0
 
-    def _shuffled(self, order: tuple[int, int] | None) -> list[int]:
-        return [self.mine[place] for place in _drawn(len(self.mine), order, -1).tolist()]
+    def _shuffled(self, order: Order | None, rank: int) -> list[int]:
+        mine = self.shards.mine(rank, self.ranks)
+        return [mine[place] for place in _drawn(len(mine), order, -1).tolist()]
 
+    @cached_property
     def _sample(self) -> Batch:
-        """One row of this rank's, whichever."""
-        shard = next(one for one in self.mine if self.shards.contents.rows[self.split][one])
-        one = selected(self.shards.read(self.split, shard), torch.arange(1))
-        return replace(one, weight=torch.zeros(1))
+        """One row of this rank's, whichever, that counts nothing."""
+        batch = self.shards.read(self.split, self.shards.mine(self.rank, self.ranks)[0])
+        return weightless(selected(batch, torch.arange(1)))
 
 
-def _drawn(count: int, order: tuple[int, int] | None, what: int) -> torch.Tensor:
+def drawn_seed(*numbers: int) -> int:
+    """A seed of their own for each of several numbers, the same wherever they are drawn."""
+    words = [number & 0xFFFFFFFFFFFFFFFF for number in numbers]
+    return int(np.random.SeedSequence(words).generate_state(1, np.uint64)[0])
+
+
+def _drawn(count: int, order: Order | None, what: int) -> torch.Tensor:
     """The numbers below `count`, as they are or in an order of their own for each seed, epoch and shard."""
     if order is None:
         return torch.arange(count)
-    seed, epoch = order
-    drawn = np.random.SeedSequence([seed & 0xFFFFFFFFFFFFFFFF, epoch, what + 1]).generate_state(1, np.uint64)
-    return torch.randperm(count, generator=torch.Generator().manual_seed(int(drawn[0])))
+    return torch.randperm(count, generator=torch.Generator().manual_seed(drawn_seed(*order, what + 1)))

@@ -1,18 +1,18 @@
 """From the end of a sharded run to what a training on one machine gives: an ordinary net, and what a bundle needs."""
 
 import numpy as np
-import torch
 
 from model.data.dataset import Dataset
-from model.data.examples import encode
+from model.data.examples import RowEncoder
 from model.learner import POSITION
 from model.metrics import auc, log_loss
-from model.run import probabilities
+from model.run import labels, probabilities
+from model.sharded.learner import Floats
 from model.sharded.plan import Plan
 from model.sharded.run import Outcome
 from model.statistics import statistics_of
 from model.training import TrainResult
-from model.zoo import build
+from model.zoo import Net, build
 
 NET, BESIDE, STATE = "net.", "beside.", "state."
 
@@ -28,9 +28,7 @@ def result_of(plan: Plan, outcome: Outcome, dataset: Dataset) -> TrainResult:
     net.load_state_dict(weights)
     state = {name.removeprefix(STATE): value for name, value in outcome.tensors.items() if name.startswith(STATE)}
     beside = {name.removeprefix(BESIDE): value for name, value in outcome.tensors.items() if name.startswith(BESIDE)}
-    pieces = [encode(transform, dataset, rows) for rows in dataset.pieces("stop")]
-    scores = np.concatenate([probabilities(net, piece) for piece in pieces])
-    label = torch.cat([piece.label for piece in pieces]).double().numpy()
+    label, scores = _scored(net, RowEncoder(transform, dataset))
     return TrainResult(
         config,
         transform,
@@ -42,3 +40,13 @@ def result_of(plan: Plan, outcome: Outcome, dataset: Dataset) -> TrainResult:
         best_epoch=outcome.best_epoch,
         transferred=None,
     )
+
+
+def _scored(net: Net, encoder: RowEncoder) -> tuple[Floats, Floats]:
+    """Labels and probabilities of the stop split, of which a piece at a time is in memory."""
+    found = []
+    for rows in encoder.dataset.pieces("stop"):
+        examples = encoder.examples(rows)
+        found.append((labels(examples), probabilities(net, examples)))
+    label, scores = zip(*found, strict=True)
+    return np.concatenate(label), np.concatenate(scores)

@@ -2,8 +2,7 @@
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import asdict, dataclass, field, replace
 
 import torch
 import torch.distributed as dist
@@ -14,23 +13,32 @@ from model.run import Progress
 from model.sharded.checkpoint import BEST, LATEST, Checkpoints
 from model.sharded.learner import ShardedLearner
 from model.sharded.plan import Plan
-from model.sharded.reading import Reader
-from model.train_config import TrainingFailed
+from model.sharded.reading import Order, Reader, drawn_seed
+from model.sharded.shards import Split
+from model.train_config import Diverged
 
 SCORED_ROWS = 8192
 
 
 @dataclass
 class State:
-    """How far a run has come. step: steps done of `epoch`; total: their losses added up on this rank's rows."""
+    """How far a run has come.
 
+    step: steps that `ranks` ranks have done of `epoch`; done: rows of each shard that ranks of another number read in
+    the epoch before, see `Reader`; total: its losses added up on this rank's rows; failures: epochs in a row that
+    brought nothing; decays: of the rate so far; ended: whether there is nothing left to train.
+    """
+
+    ranks: int
     epoch: int = 1
     step: int = 0
+    done: tuple[int, ...] = ()
     total: float = 0.0
     failures: int = 0
+    decays: int = 0
     best_epoch: int = 0
     history: list[dict[str, float]] = field(default_factory=list)
-    done: bool = False
+    ended: bool = False
 
 
 @dataclass(frozen=True)
@@ -47,27 +55,22 @@ class ShardedRun:
 
     def __init__(self, plan: Plan, learner: ShardedLearner, *, progress: Callable[[Progress], None]) -> None:
         self.plan, self.learner, self.progress = plan, learner, progress
-        self.state = State()
-        self.resumed = False
+        self._rank, self._ranks = dist.get_rank(), dist.get_world_size()
+        self.state = State(self._ranks)
         self._kept = Checkpoints(plan.place)
-        place = dist.get_rank(), dist.get_world_size()
-        self._train = Reader(plan.shards, "train", *place, plan.config.batch_size)
-        self._stop = Reader(plan.shards, "stop", *place, SCORED_ROWS)
 
     def resume(self) -> None:
         """Go on from the latest checkpoint where there is one, of however many ranks. Collective."""
-        facts = self._kept.facts(LATEST)
-        if facts is None:
+        state = self._kept.facts(LATEST, State)
+        if state is None:
             return
-        self.learner.reserve()
         self._kept.load(LATEST, self.learner.tensors(), self.learner.shards)
-        rates = facts.pop("rates")
-        total = facts.pop("loss")
-        self.state = State(**facts, total=total / dist.get_world_size())
-        for optimizer, groups in zip(self.learner.own.optimizers, rates, strict=True):
-            for group, rate in zip(optimizer.param_groups, groups, strict=True):
-                group |= {"lr": rate} if rate is not None else {}
-        self.resumed = True
+        for _ in range(state.decays):
+            self.learner.own.decay()
+        if state.ranks != self._ranks:  # who share the shards out among them in another way
+            former = Reader(self.plan.shards, "train", 0, state.ranks, self.plan.config.batch_size, state.done)
+            state = replace(state, ranks=self._ranks, done=former.after(self._order(state), state.step), step=0)
+        self.state = replace(state, total=state.total / self._ranks)
 
     def fit(self) -> None:
         """Train until `patience` epochs in a row brought nothing. Collective."""
@@ -75,15 +78,16 @@ class ShardedRun:
         decays = config.built_recipe().decays
         vocabularies = self.plan.shards.transform.vocabularies
         counts = {name: torch.from_numpy(vocabulary.counts) for name, vocabulary in vocabularies.items()}
-        while not state.done:
+        while not state.ended:
             loss = self._epoch()
             self.learner.settle_unseen(counts)
             self._judge(loss)
-            state.done = state.failures >= config.patience or state.epoch >= config.epochs
-            if not state.done:
+            state.ended = state.failures >= config.patience or state.epoch >= config.epochs
+            if not state.ended:
                 if state.failures and decays:
                     self.learner.own.decay()
-                state.epoch, state.step, state.total = state.epoch + 1, 0, 0.0
+                    state.decays += 1
+                state.epoch, state.step, state.done, state.total = state.epoch + 1, 0, (), 0.0
             self._keep(LATEST)
 
     def outcome(self) -> Outcome:
@@ -97,27 +101,31 @@ class ShardedRun:
     def _epoch(self) -> float:
         """The mean loss of the epoch's rows, over all ranks."""
         state, config = self.state, self.plan.config
-        steps, before = self._train.steps, state.history[-1]["auc"] if state.history else None
+        reader = self._reader("train", config.batch_size, done=state.done)
+        steps, before = reader.steps, state.history[-1]["auc"] if state.history else None
         self.learner.whole.train()
-        for part in self._train.parts((config.seed, state.epoch), skip=min(state.step, steps)):
+        for part in reader.parts(self._order(state), skip=state.step):
             # dropout is drawn from the step alone, so that a resumed run draws what an uninterrupted one would
-            torch.manual_seed(hash((config.seed, state.epoch, state.step, dist.get_rank())) & 0x7FFFFFFFFFFFFFFF)
+            torch.manual_seed(drawn_seed(*self._order(state), sum(state.done), state.step, self._rank))
             loss = self.learner.step(part)
             state.step, state.total = state.step + 1, state.total + loss
             if not math.isfinite(loss):
-                raise TrainingFailed(
+                raise Diverged(
                     f"the loss became {loss} at epoch {state.epoch}, step {state.step} of {steps}; lower the rate"
                 )
-            mean = state.total / max(self._rows_done(state.step), 1)
+            mean = state.total / max(sum(state.done) / self._ranks + reader.before(state.step), 1)
             self.progress(Progress(state.epoch, config.epochs, state.step, steps, mean, before))
             if state.step % self.plan.every == 0 and state.step < steps:
+                self.learner.average_buffers()  # since of each a checkpoint keeps one rank's
                 self._keep(LATEST)
-        return self._loss() / max(sum(self._train.held), 1)
+        return self._loss() / sum(self.plan.shards.contents.rows["train"])
 
-    def _rows_done(self, steps: int) -> int:
-        """Rows that this rank has trained on in as many steps."""
-        rank = dist.get_rank()
-        return min(steps * self._train.shares[rank], self._train.held[rank])
+    def _order(self, state: State) -> Order:
+        """What the epoch's rows are shuffled by."""
+        return self.plan.config.seed, state.epoch
+
+    def _reader(self, split: Split, size: int, *, done: tuple[int, ...] = ()) -> Reader:
+        return Reader(self.plan.shards, split, self._rank, self._ranks, size, done)
 
     def _loss(self) -> float:
         """The losses of all ranks' rows so far, added up."""
@@ -128,7 +136,7 @@ class ShardedRun:
     def _judge(self, loss: float) -> None:
         """Measure the net on the stop split, the same on every rank, and keep it if none was better."""
         state = self.state
-        label, scores = self.learner.scores(self._stop.parts(None))
+        label, scores = self.learner.scores(self._reader("stop", SCORED_ROWS).parts(None))
         best = max((record["auc"] for record in state.history), default=-math.inf)
         found = {"epoch": state.epoch, "loss": loss, "auc": auc(label, scores), "log_loss": log_loss(label, scores)}
         state.history.append(found)
@@ -138,10 +146,5 @@ class ShardedRun:
             self._keep(BEST)
 
     def _keep(self, name: str) -> None:
-        state = self.state
-        facts: dict[str, Any] = {
-            "epoch": state.epoch, "step": state.step, "failures": state.failures, "best_epoch": state.best_epoch,
-            "history": state.history, "done": state.done, "loss": self._loss(),
-            "rates": [[group.get("lr") for group in one.param_groups] for one in self.learner.own.optimizers],
-        }  # fmt: skip
+        facts = asdict(replace(self.state, total=self._loss()))
         self._kept.save(name, self.learner.tensors(), self.learner.shards, facts)

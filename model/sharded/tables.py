@@ -90,9 +90,12 @@ class Renumbering:
         self._begins = {table.name: self._within(table) for table in tables}
 
     def __call__(self, batch: Batch) -> Asked:
-        """The batch renumbered. A field that it holds no id of asks for its row 0, so that no table is empty."""
+        """The batch renumbered. It asks for no row that it holds no id of, and so for none of some tables.
+
+        An optimizer that shrinks the rows that a gradient names is to shrink those that the batch holds.
+        """
         parts = self._parts(batch)
-        everything = torch.cat([*(part.flatten() for part in parts), self._starts[:-1]])
+        everything = torch.cat([part.flatten() for part in parts])
         found, renumbered = torch.unique(everything, return_inverse=True)
         bounds = torch.searchsorted(found, self._starts)
         within = renumbered - bounds[torch.searchsorted(self._starts, everything, right=True) - 1]
@@ -106,7 +109,7 @@ class Renumbering:
             if table.offsets is not None:
                 starts = [0, *accumulate(counts[place] for place in places)][: len(places)]
                 buffers[table.offsets] = torch.tensor(starts, dtype=torch.int64)
-        return Asked(_with(batch, within.split([part.numel() for part in parts] + [len(counts)])), rows, buffers)
+        return Asked(_with(batch, within.split([part.numel() for part in parts])), rows, buffers)
 
     def _parts(self, batch: Batch) -> list[Tensor]:
         """Every id that the batch holds, each field's in a range of its own, in the order that `_with` reads."""

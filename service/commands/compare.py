@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from model.training import Progress
     from service.comparing.plan import Contestant, Plan
     from service.comparing.report import Report
+    from service.comparing.runs import Runs
     from service.comparing.series import Series, Watch
     from service.container import Container
 
@@ -32,7 +33,7 @@ def compare(
         Path | None, typer.Option(help="YAML file of contestants, each a name with training options.")
     ] = None,
     recipe: Annotated[str | None, typer.Option(help="Recipe of all that --arch names.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs of each; training stops early.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs of each, also of an fnn's pretraining.")] = None,
     seeds: Annotated[
         int | None, typer.Option(help="Runs of each contestant, each with another seed. 1 unless set.")
     ] = None,
@@ -60,7 +61,7 @@ def compare(
     if config and (arch or recipe):
         raise Refusal("--config names the contestants and their recipes, so it goes without --arch and --recipe")
     options = {"epochs": epochs, "seeds": seeds, "baseline": baseline}
-    names = [name.strip() for name in arch.split(",")] if arch else every()
+    names = every() if arch is None else [name.strip() for name in arch.split(",")]
     told = options_of(config) if config else {"contestants": named(names, {"recipe": recipe} if recipe else {})}
     plan = plan_of(told, options)
     if keep and keep not in [one.name for one in plan.contestants]:
@@ -72,11 +73,22 @@ def compare(
         check_labels(dataset)
         series = Series(plan, dataset, course_of(container, resamples=resamples, say=say))
         folder = out or folder_of(container, plan, series.fingerprint)
-        report = _run(series, folder, as_json=as_json)
-        version = _kept(container, keep, series)
+        with _sweeping(series.course.runs, keep=container.settings.keep_runs):
+            report = _run(series, folder, as_json=as_json)
+            version = _kept(container, keep, series)
     _print(report, folder, version, as_json=as_json)
     if report.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _sweeping(runs: "Runs", *, keep: int) -> Iterator[None]:
+    """While a comparison uses its runs; once it has come to its end, those that were used longest ago go."""
+    began = runs.clock()
+    with runs.in_use():
+        yield
+    if gone := runs.sweep(keep=keep, since=began):
+        say(f"{gone} run(s) that were used longest ago were removed; APPSHELF_KEEP_RUNS says how many stay")
 
 
 def _run(series: "Series", folder: Path, *, as_json: bool) -> "Report":
@@ -84,6 +96,7 @@ def _run(series: "Series", folder: Path, *, as_json: bool) -> "Report":
     from model.comparison import Draws
     from service.comparing.course import write_report
 
+    write_report(series.report(Draws(0)), folder)  # before hours go into what is to lie there
     try:
         with Teller(folder).watching() as watch:
             return series.run(watch)
@@ -132,11 +145,12 @@ class Teller:
 def _print(report: "Report", folder: Path, version: str | None, *, as_json: bool) -> None:
     """The tables, and where the page lies."""
     from service.comparing.course import PAGE
-    from service.comparing.report import COLUMNS, halves_line, narrow, skipped_line, slice_table, table
+    from service.comparing.report import COLUMNS, halves_line, judged_line, narrow, skipped_line, slice_table, table
 
     if as_json:
         print_json({**report.as_json(), "page": str(folder / PAGE), "kept": version})
         return
+    typer.echo(judged_line(report))
     print_table(COLUMNS, [narrow(row) for row in table(report)])
     columns, rows = slice_table(report)
     if len(columns) > 1 and rows:

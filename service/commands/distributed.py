@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from service.commands.session import refusals, settings_of
+from service.commands.session import Refusal, refusals, settings_of
 from service.commands.shard import unsharded
 from service.commands.terminal import training_progress
 from service.commands.training import options_of, train_config
@@ -39,6 +39,7 @@ def train_rank(
     ] = How.AUTO,
     memory_gib: Annotated[float, typer.Option(min=0.001, help="GiB that each rank has for its tables.")] = 16.0,
     every: Annotated[int, typer.Option(min=1, help="Steps from one checkpoint to the next.")] = 500,
+    start: Annotated[str | None, typer.Option("--from", hidden=True)] = None,
 ) -> None:
     """Train a network on the home's shards together with the other ranks; a killed run goes on where it was."""
     from service.container import build
@@ -46,6 +47,11 @@ def train_rank(
     from service.home import Home
 
     ranks = Ranks.of(context.obj)
+    if start is not None:
+        raise Refusal(
+            f"--from {start}: ranks learn from scratch, on shards that were encoded for that; leave it out, or learn "
+            f"on from it on one machine with `appshelf train --from {start}`"
+        )
     options = {"architecture": arch, "recipe": recipe, "epochs": epochs, "seed": seed}
     given = options_of(config) | {name: value for name, value in options.items() if value is not None}
     settings = settings_of(context)

@@ -14,7 +14,7 @@ def shard(
     context: typer.Context,
     *,
     count: Annotated[int, typer.Option(min=1, help="Shards; a multiple of the processes that are to read them.")] = 16,
-    seed: Annotated[int, typer.Option(help="Seed of which row goes into which shard.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, max=2**63 - 1, help="Seed of which row goes into which shard.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Fit the transform to the imported data, and cut it into shards of Parquet that the ranks of a training share out.

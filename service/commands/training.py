@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from service.unfinished import Unfinished
 
 ARCHITECTURES = "Architecture: lr, fm, ffm, fnn, pnn, wide_deep, deepfm, dcn_v2 or deep_crossing."
+EPOCHS = "Most epochs, also of an fnn's pretraining; it stops early."
 LIVE = "live"
 ALL_THE_SAME = "--from live learns on all the same"
 
@@ -30,7 +31,7 @@ def train(
     *,
     arch: Annotated[str | None, typer.Option(help=ARCHITECTURES)] = None,
     recipe: Annotated[str | None, typer.Option(help="How it is trained: paper, adam or sgd.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs; it stops early.")] = None,
+    epochs: Annotated[int | None, typer.Option(help=EPOCHS)] = None,
     seed: Annotated[int | None, typer.Option(help="Seed; the same one trains the same network.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of the same and more; options go before it.")] = None,
     start: Annotated[
@@ -68,10 +69,10 @@ def train(
             asked = resumed(training, given)
         else:
             begun = beginning(container, start, given, scratch=scratch)
+            check(container, begun.config)
             asked = anew(training, begun, reset_optimizer=reset_optimizer, compact=compact)
-        with training_progress() as progress:
+        with training.under_way(asked.workspace), training_progress() as progress:
             version = train_version(container, asked, token=secrets.token_hex(3), progress=progress)
-        training.done()
         entry = container.registry.get(version)
         how = next(move.why for move in reversed(container.registry.history()) if move.version == version)
     if as_json:
@@ -105,8 +106,18 @@ def resumed(training: "Unfinished", given: Mapping[str, Any]) -> "TrainOptions":
                 f"the training that was broken off has {name} {past[name]!r} and {now[name]!r} is asked for; leave it "
                 "out to go on with that one, or leave out --resume to begin anew"
             )
-    say(f"going on with the training in {training.folder}")
-    return replace(asked, workspace=training.workspace(resume=True))
+    work = training.workspace(resume=True)
+    begins = "" if work.holds_checkpoint else ", which had kept no checkpoint yet and begins again at its first step"
+    say(f"going on with the training in {training.folder}{begins}")
+    return replace(asked, workspace=work)
+
+
+def check(container: "Container", config: "TrainConfig") -> None:
+    """Raise what a training would be refused with, before one that was broken off is given up for it."""
+    from model.data.dataset import read
+    from model.training import Training
+
+    Training(config, read(container.home.data)).check()
 
 
 def anew(training: "Unfinished", begun: Beginning, *, reset_optimizer: bool, compact: bool) -> "TrainOptions":
@@ -180,16 +191,22 @@ def over(manifest: "Manifest", given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(file: Path | None) -> dict[str, Any]:
-    """The training options of a YAML file. Raises Refusal."""
+    """The options of a YAML file, none for no file. Raises Refusal."""
     import yaml
 
+    if file is None:
+        return {}
     try:
-        return {**(yaml.safe_load(file.read_text(encoding="utf-8")) or {})} if file else {}
+        told = yaml.safe_load(file.read_text(encoding="utf-8"))
     except UnicodeDecodeError as error:
-        raise Refusal(f"{file} is not a YAML file of training options: it is not UTF-8; save it as UTF-8") from error
-    except (OSError, yaml.YAMLError, TypeError) as error:
-        first = " ".join(str(error).split())
-        raise Refusal(f"{file} is not a YAML file of training options: {first}") from error
+        raise Refusal(f"{file} is not a YAML file of options: it is not UTF-8; save it as UTF-8") from error
+    except OSError as error:
+        raise Refusal(f"{file} cannot be read ({error.strerror}); name a YAML file of options") from error
+    except yaml.YAMLError as error:
+        raise Refusal(f"{file} is not a YAML file of options: {' '.join(str(error).split())}") from error
+    if told is not None and not (isinstance(told, dict) and all(isinstance(name, str) for name in told)):
+        raise Refusal(f"{file} holds a {type(told).__name__} where options by name are wanted, such as `epochs: 20`")
+    return dict(told or {})
 
 
 def train_config(options: Mapping[str, Any]) -> "TrainConfig":
@@ -197,12 +214,10 @@ def train_config(options: Mapping[str, Any]) -> "TrainConfig":
     from pydantic import ValidationError
 
     from model.training import TrainConfig
+    from model.zoo import first_wrong
 
     try:
         return TrainConfig.model_validate(options)
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Refusal(
-            f"training option {place}: {first['msg']}; there are {', '.join(TrainConfig.model_fields)}"
-        ) from error
+        there = ", ".join(TrainConfig.model_fields)
+        raise Refusal(f"training option {first_wrong(error)}; there are {there}") from error

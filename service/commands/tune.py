@@ -34,7 +34,7 @@ def tune(
         float | None, typer.Option("--timeout-s", min=0, help="Seconds after which no trial is begun.")
     ] = None,
     seed: Annotated[int | None, typer.Option(min=0, help="Seed of the draws and of each training.")] = None,
-    epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial; it stops early.")] = None,
+    epochs: Annotated[int | None, typer.Option(help="Most epochs of a trial, also of an fnn's pretraining.")] = None,
     config: Annotated[Path | None, typer.Option(help="YAML file of options that are settled and not searched.")] = None,
     study: Annotated[str | None, typer.Option(help="Name of the study; architecture and recipe unless set.")] = None,
     out: Annotated[Path | None, typer.Option(help="File to write the best configuration to.")] = None,
@@ -157,7 +157,8 @@ def _print(found: Found, file: Path, *, as_json: bool) -> None:
         print_json({"study": str(file), "trials": [asdict(one) for one in found.tried], "best": best})
         return
     ranked = sorted(found.tried, key=lambda one: -(one.auc or 0.0))[:BEST_SHOWN]
-    say(f"{len(found.tried)} trial(s) in {file}, the best by AUC on the stop split:")
+    if ranked:
+        say(f"{len(found.tried)} trial(s) in {file}, the best by AUC on the stop split:")
     for one in ranked:
         say(f"  trial {one.number + 1}, {one.state}: {f'auc {one.auc:.4f}' if one.auc is not None else one.why}")
     if found.best:

@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from model.train_config import TrainConfig, TrainingFailed
-from model.zoo import ARCHITECTURES, UnknownArchitecture, check_params
+from model.zoo import ARCHITECTURES, UnknownArchitecture, check_params, first_wrong
 from service.errors import ServiceError
 
 WIDE_DEEP = "wide_deep"
@@ -122,11 +122,8 @@ def _contestant(entry: object, defaults: Mapping[str, Any], over: Mapping[str, A
     except (TrainingFailed, UnknownArchitecture) as error:
         raise PlanRefused(f"contestant {name!r}: {error}") from error
     except ValidationError as error:
-        first = error.errors()[0]
-        place = ".".join(map(str, first["loc"]))
-        raise PlanRefused(
-            f"contestant {name!r}, option {place}: {first['msg']}; there are {_list({*TrainConfig.model_fields})}"
-        ) from error
+        there = _list({*TrainConfig.model_fields})
+        raise PlanRefused(f"contestant {name!r}, option {first_wrong(error)}; there are {there}") from error
     return Contestant(name, config)
 
 

@@ -136,6 +136,13 @@ QUALITY = 7
 """How many of the columns are about quality; the others are about cost. MB: of weights; miscal.: miscalibration."""
 
 
+def judged_line(report: Report) -> str:
+    """What the table is of, in words."""
+    judged, seeds = report.judged, f"{report.seeds} seeds each, ± their deviation" if report.seeds > 1 else "one seed"
+    around = f"; intervals hold 95 % of {judged.resamples} resamples of {judged.drawn}" if judged.resamples else ""
+    return f"Judged on the {judged.counts['gate']:,} rows of the gate split, {seeds}, * the baseline{around}"
+
+
 def table(report: Report) -> list[tuple[str, ...]]:
     """A row a contestant, best first; one without a run says why in place of figures."""
     return [_row(one, report.baseline) for one in report.ranked()]

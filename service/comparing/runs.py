@@ -1,12 +1,15 @@
 """The runs of a home's comparisons, each kept under what it was made of, so that none is made twice."""
 
+import fcntl
 import hashlib
 import json
+import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -16,11 +19,12 @@ from pydantic import TypeAdapter, ValidationError
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
+from model.bundle import BundleError, verify
 from model.checks import Floats
 from model.device import chosen
 from model.manifest import new_version
 from model.precision import training_dtype
-from model.sealed import alone
+from model.sealed import alone, locked
 from model.training import Progress, TrainConfig, TrainingFailed
 from service.comparing.run import GATE, RECORD, SCORES, RunRecord
 from service.lifeline import ROOT
@@ -84,24 +88,55 @@ class Runs:
     token: Callable[[], str]
 
     def found(self, key: str) -> Run | None:
-        """The run that is kept under a key; None where there is none, or it is damaged."""
+        """The run that is kept under a key, used from now on; None where there is none, or it is damaged."""
         folder = self.folder / key
         try:
             record = TypeAdapter(RunRecord).validate_json((folder / RECORD).read_bytes())
-            return Run(record, load_file(folder / SCORES)[GATE], folder)
-        except (OSError, ValidationError, SafetensorError, KeyError):
+            run = Run(record, load_file(folder / SCORES)[GATE], folder)
+            verify(run.bundle)
+        except (OSError, ValidationError, SafetensorError, KeyError, BundleError):
             return None
+        with suppress(OSError):  # of another user, or on a disk that is only read
+            os.utime(folder, (self.clock(), self.clock()))
+        return run
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """While a comparison goes on, during which none of its runs is swept by one beside it."""
+        self.folder.mkdir(parents=True, exist_ok=True)
+        with locked(self.folder, fcntl.LOCK_SH):
+            yield
+
+    def sweep(self, *, keep: int, since: float) -> int:
+        """Remove the runs that were used longest ago, but for the `keep` last and those used since a time; how many.
+
+        What killed processes left half made goes too. Nothing does while any comparison goes on.
+        """
+        try:
+            with locked(self.folder, fcntl.LOCK_EX | fcntl.LOCK_NB):
+                used = sorted((one.stat().st_mtime, one) for one in self.folder.iterdir() if one.name[0] != ".")
+                old = [one for at, one in used[: max(len(used) - keep, 0)] if at < since]
+                for run in old:
+                    run.rename(self._aside(run.name))
+                for partial in self.folder.glob(".*.partial"):
+                    shutil.rmtree(partial, ignore_errors=True)
+                for lock in self._locks.glob("*"):
+                    if not (self.folder / lock.name).exists():
+                        lock.unlink()
+                return len(old)
+        except BlockingIOError:
+            return 0
 
     def made(self, wanted: Wanted, *, progress: Callable[[Progress], None]) -> Run:
         """Make a run and keep it, whole or not at all. Raises RunFailed.
 
         A command beside this one that makes the same is waited for, and its run taken.
         """
-        with alone(self.folder.with_name("locks") / wanted.key):
+        with alone(self._locks / wanted.key):
             return self.found(wanted.key) or self._made(wanted, progress)
 
     def _made(self, wanted: Wanted, progress: Callable[[Progress], None]) -> Run:
-        aside = self.folder / f".{wanted.key}.partial"
+        aside = self._aside(wanted.key)
         for folder in (aside, self.folder / wanted.key):
             shutil.rmtree(folder, ignore_errors=True)
         aside.mkdir(parents=True)
@@ -125,6 +160,13 @@ class Runs:
     def forget(self, key: str) -> None:
         """Remove a run, nothing where there is none."""
         shutil.rmtree(self.folder / key, ignore_errors=True)
+
+    @property
+    def _locks(self) -> Path:
+        return self.folder.with_name("locks")
+
+    def _aside(self, key: str) -> Path:
+        return self.folder / f".{key}.partial"
 
 
 Trainer = Callable[[list[str], Callable[[Progress], None]], None]

@@ -201,7 +201,8 @@ def judged_rows(dataset: Dataset) -> tuple[Rows, str]:
     positives = int(rows["label"].sum())
     if not 0 < positives < len(rows):
         raise NothingToJudge(
-            f"the gate split has {len(rows)} rows of which {positives} are positive; both classes are needed to compare"
+            f"the gate split has {len(rows)} rows of which {positives} are positive; both classes are needed to "
+            "compare, so import a log with more rows or over more time"
         )
     group = groups(dataset.schema, rows)
     unit, drawn = units_of(rows["user_id"].to_numpy(), group)

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from model.sharded.errors import first_line
 from service.errors import ServiceError
 
 if TYPE_CHECKING:
@@ -73,10 +74,9 @@ def joined(ranks: Ranks) -> Iterator[None]:
     except (RuntimeError, ConnectionError) as error:
         if not _lost(error):
             raise
-        first = str(error).splitlines()[0]
         raise DistributedRefused(
-            f"another rank is gone ({first}); torchrun starts all ranks again, which go on from the last checkpoint, "
-            "as often as --max-restarts allows"
+            f"another rank is gone ({first_line(error)}); torchrun starts all ranks again, which go on from the last "
+            "checkpoint, as often as --max-restarts allows"
         ) from error
     else:
         dist.destroy_process_group()
@@ -112,5 +112,11 @@ def _listens(address: str, port: int) -> bool:
 
 
 def _lost(error: BaseException) -> bool:
-    """Whether an error is that of a connection to a process that is no more, which gloo tells by text alone."""
-    return any(sign in str(error) for sign in ("gloo", "Connection", "connection", "Socket", "Broken pipe"))
+    """Whether an error is that of a connection to a process that is no more, which gloo tells by text alone.
+
+    Refusals of our own are errors of their own kinds, and may name a folder that is called like that.
+    """
+    from torch.distributed import DistError
+
+    torchs = type(error) is RuntimeError or isinstance(error, DistError | ConnectionError)
+    return torchs and any(sign in str(error) for sign in ("gloo", "Connection", "connection", "Socket", "Broken pipe"))

@@ -1,11 +1,16 @@
 """A distributed training from the home's shards to a challenger, as each rank goes through it."""
 
+import fcntl
+import os
 import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from service.distributed.ranks import Ranks, joined
+from service.errors import TrainingUnderWay
 from service.home import Home
 
 if TYPE_CHECKING:
@@ -43,7 +48,7 @@ def train_ranks(
     dataset = read(home.data) if container else None
     if dataset is not None:
         check_current(plan, dataset)
-    with joined(ranks):
+    with alone(plan.place) if container else nullcontext(), joined(ranks):
         return _trained(plan, container, dataset, progress=progress)
 
 
@@ -66,15 +71,37 @@ def check_current(plan: "Plan", dataset: "Dataset") -> None:
         raise ShardsUnusable(f"{plan.shards.folder} holds shards of other data than the home's; {AGAIN}")
 
 
+@contextmanager
+def alone(place: Path) -> Iterator[None]:
+    """Hold the folder of a run, where two of one config would overwrite each other's checkpoints.
+
+    The kernel frees it on death. Raises TrainingUnderWay where another process holds it.
+    """
+    place.mkdir(parents=True, exist_ok=True)
+    with (place / "lock").open("a+", encoding="ascii") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise TrainingUnderWay(place, holder=lock.read().strip() or "of unknown id") from None
+        lock.truncate(0)
+        lock.write(str(os.getpid()))
+        lock.flush()
+        yield
+
+
 def _trained(
     plan: "Plan", container: "Container | None", dataset: "Dataset | None", *, progress: "Callable[[Progress], None]"
 ) -> str | None:
     import torch.distributed as dist
 
+    from model.memory import keep_freed_memory
     from model.sharded.learner import ShardedLearner
     from model.sharded.run import ShardedRun
     from model.training import unchecked_sparse
 
+    plan.check_alike()
+    keep_freed_memory()
     with unchecked_sparse():
         run = ShardedRun(plan, ShardedLearner.of(plan.config, plan.shards, plan.layout), progress=progress)
         run.resume()
@@ -87,7 +114,9 @@ def _trained(
 
 
 def _entered(plan: "Plan", outcome: "Outcome", container: "Container", dataset: "Dataset") -> str:
+    from model.data.stored_past import keep_past
     from model.sharded.result import result_of
     from service.lifecycle import enter_result
 
+    keep_past(dataset, plan.place / "events")
     return enter_result(container, result_of(plan, outcome, dataset), dataset, token=secrets.token_hex(3))

@@ -1,6 +1,9 @@
+import pytest
 import torch
+from torch import nn
 
 from model.dropout import Dropout, MaskPool
+from tests.model.families import FORMS
 
 
 def test_kept_values_are_scaled_so_that_their_mean_stays_and_gradients_follow_the_mask() -> None:
@@ -53,3 +56,12 @@ def test_masks_are_of_the_type_of_what_they_mask() -> None:
     layer = Dropout(0.5)
     assert layer(torch.ones(8, 8)).dtype is torch.float32
     assert layer(torch.ones(8, 8, dtype=torch.bfloat16)).dtype is torch.bfloat16
+
+
+@pytest.mark.parametrize("name", [name for name, form in FORMS.items() if form.params.get("dropout")])
+def test_every_family_takes_the_masks_of_all_its_layers_from_one_pool(name: str) -> None:
+    layers = [module for module in FORMS[name].net().modules() if isinstance(module, nn.Dropout)]
+
+    assert layers
+    assert all(isinstance(layer, Dropout) for layer in layers)
+    assert len({layer.pool for layer in layers if isinstance(layer, Dropout)}) == 1

@@ -4,7 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.batch import Bag
-from model.lookup import looked_up, pooled, row_sums, rows_of, sparse_rows, summed
+from model.lookup import in_order, looked_up, pooled, row_sums, rows_of, sparse_rows, summed
 from model.row_optimizer import rows_and_values
 from tests.model.nets import random_bag
 
@@ -30,6 +30,16 @@ def test_rows_looked_up_and_their_gradients_are_those_of_torchs_embedding() -> N
     torch.testing.assert_close(gradients(weights, mine), gradients(weights, theirs))
 
 
+def test_looking_up_no_rows_leaves_a_gradient_that_names_none() -> None:
+    weights = table()
+
+    (gradient,) = torch.autograd.grad(looked_up(weights, torch.empty(0, dtype=torch.int64)).sum(), weights)
+
+    assert gradient.is_sparse
+    assert gradient.shape == (ROWS, WIDTH)
+    assert len(gradient.coalesce().values()) == 0
+
+
 @pytest.mark.parametrize("mode", ["sum", "mean"])
 def test_pooled_rows_and_their_gradients_are_those_of_torchs_embedding_bag(mode: str) -> None:
     weights, bag = table(), random_bag(25, ROWS, torch.Generator().manual_seed(3))
@@ -52,6 +62,14 @@ def test_summed_weights_and_their_gradients_are_a_sum_over_each_rows_values(size
 
     torch.testing.assert_close(mine, theirs)
     torch.testing.assert_close(gradients(weights, mine), gradients(weights, theirs))
+
+
+@pytest.mark.parametrize("count", [0, 1, 5000])
+def test_ids_are_put_in_order_as_by_a_stable_sort(count: int) -> None:
+    ids = torch.randint(0, 2**40, (count,), generator=torch.Generator().manual_seed(7)) >> torch.arange(count) % 41
+
+    for mine, theirs in zip(in_order(ids), ids.sort(stable=True), strict=True):
+        assert torch.equal(mine, theirs)
 
 
 def test_a_gradient_names_each_row_once_in_rising_order() -> None:

@@ -31,6 +31,7 @@ WORLD = SyntheticConfig(
 )
 CONFIG = TrainConfig(params={"deep": False}, batch_size=128, epochs=6, recipe_options={"l1": 0.3, "alpha": 0.05})
 STRENGTH = 1.0
+SEEDS = 6
 
 Floats = np.ndarray[Any, np.dtype[np.float64]]
 
@@ -88,10 +89,13 @@ def test_it_learns_how_attention_falls_with_the_position(results: tuple[TrainRes
 def test_a_score_served_without_the_term_is_calibrated(
     results: tuple[TrainResult, TrainResult], biased: tuple[Dataset, Floats]
 ) -> None:
+    """On the mean of some seeds: the last steps of so small a training move its mean score by 7 %, term or no term."""
     rows = rows_of(biased[0], "train")
-    served = probabilities(results[0].net, encode(results[0].transform, biased[0], rows)).mean()
+    others = [trained(CONFIG.model_copy(update={"seed": seed}), biased[0]) for seed in range(1, SEEDS)]
 
-    assert served == pytest.approx(float(rows["label"].cast(pl.Float64).mean() or 0.0), rel=0.15)  # type: ignore[arg-type]
+    served = [probabilities(one.net, encode(one.transform, biased[0], rows)).mean() for one in (results[0], *others)]
+
+    assert np.mean(served) == pytest.approx(rows["label"].cast(pl.Float64).to_numpy().mean(), rel=0.1)
 
 
 def test_scores_do_not_depend_on_the_position(

@@ -5,8 +5,10 @@ from torch import nn
 from model.architectures.fm import FactorizationMachine, FMParams
 from model.architectures.fnn import FNN, FNNParams
 from model.pretraining import pretrain
+from model.training import Progress, TrainConfig, train
 from tests.model.families import FORMS
 from tests.model.nets import SIZES, random_batch, scrambled
+from tests.model.test_training import learnable
 
 
 def machine(dim: int = 4) -> FactorizationMachine:
@@ -50,6 +52,19 @@ def test_what_was_copied_learns_on_and_the_machine_stays_as_it_is() -> None:
     assert fm.linear.bias.all()
     assert fm.request.embedding.tables[0].all()
     assert net.constant.requires_grad
+
+
+@pytest.mark.parametrize(("epochs", "pretrained"), [(1, 1), (3, 2)])
+def test_a_machine_is_trained_for_no_more_epochs_than_the_net_may_be(epochs: int, pretrained: int) -> None:
+    params = {"dim": 2, "hidden": (4,), "pretrain_epochs": 2}
+    config = TrainConfig(architecture="fnn", params=params, batch_size=64, epochs=epochs, patience=9)
+    seen = list[Progress]()
+
+    train(config, learnable(200), progress=seen.append)
+
+    assert {one.epochs for one in seen if one.phase == "pretraining"} == {pretrained}
+    assert max(one.epoch for one in seen if one.phase == "pretraining") == pretrained
+    assert max(one.epoch for one in seen if one.phase == "training") == epochs
 
 
 @pytest.mark.parametrize("dim", [5, 8])

@@ -1,6 +1,8 @@
 """A training that was killed goes on from its checkpoint, and ends with the weights that it would have ended with."""
 
 import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -64,6 +66,7 @@ def assert_same(one: TrainResult, other: TrainResult) -> None:
         ({"architecture": "fnn", "params": {"dim": 4, "hidden": (8,), "pretrain_epochs": 2}}, ("pretraining", 2, 4)),
         ({"architecture": "fnn", "params": {"dim": 4, "hidden": (8,), "pretrain_epochs": 2}}, ("training", 1, 5)),
         ({"recipe": "adam", "shuffle_rows": 1024, "batch_size": 16}, ("training", 2, 20)),
+        ({"recipe": "adam", "architecture": "deep_crossing", "params": {**SMALL, "dropout": 0.4}}, ("training", 2, 6)),
     ],
 )
 def test_killed_in_the_middle_of_an_epoch_it_ends_with_the_same_weights(
@@ -132,6 +135,39 @@ def test_killed_before_its_first_checkpoint_it_begins_anew(data: Path, tmp_path:
 
     assert (seen[0].epoch, seen[0].step) == (1, 1)
     assert_same(resumed, uninterrupted(one))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_it_goes_on_with_as_many_threads_as_it_had_and_leaves_those_that_there_are(data: Path, tmp_path: Path) -> None:
+    one, seen, said = plan(data, tmp_path, {"recipe": "adam"}), set[int](), list[str]()
+    interrupted(one)
+
+    with threads(2):
+        resumed = training(one, resume=True, say=said.append).run(lambda _: seen.add(torch.get_num_threads()))
+        after = torch.get_num_threads()
+
+    assert (seen, after) == ({1}, 2)
+    assert len(said) == 1
+    assert_same(resumed, uninterrupted(one))
+
+
+def test_where_there_are_fewer_threads_it_says_that_the_last_bits_will_differ(data: Path, tmp_path: Path) -> None:
+    one, said = plan(data, tmp_path, {"recipe": "adam"}), list[str]()
+    with threads(2):
+        interrupted(one)
+
+    training(one, resume=True, say=said.append).run(lambda _: None)
+
+    assert "it was on 2 threads and is on 1 now, so its weights will differ in their last bits" in said[1]
+    assert "OMP_NUM_THREADS=2 gives the same" in said[1]
 
 
 def newest(one: Plan) -> Path:

@@ -57,6 +57,34 @@ def test_a_comparison_is_a_table_a_page_and_a_challenger_and_ends_with_1_where_o
     assert json.loads((tmp_path / "out" / "comparison.json").read_text())["entries"] == told["entries"]
 
 
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("[lr, fm]", "holds a list where options by name are wanted"),
+        ("contestants: [{name: a, arch: lr, epoch: 3}]", "contestant 'a', option epoch: there is no such option"),
+        ("contestants: [{name: a, arch: lr, params: {dim: 3}}]", "lr: dim: there is no such option; its parameters"),
+        ("contestants: [{name: a, recipe_options: {l3: 1}}]", "recipe paper: l3: there is no such option; its options"),
+        ("contestants: [", "is not a YAML file of options"),
+    ],
+)
+def test_a_file_that_is_no_comparison_is_refused_in_one_sentence(
+    run: Run, tmp_path: Path, text: str, sentence: str
+) -> None:
+    (tmp_path / "compare.yaml").write_text(text)
+    refused = refusal(run("compare", "--config", str(tmp_path / "compare.yaml")))
+    assert sentence in refused
+    assert "\n" not in refused
+
+
+def test_runs_of_former_comparisons_go_when_there_are_more_than_are_kept(run: Run, home: Path) -> None:
+    words = ("compare", "--arch", "lr", "--epochs", "1", "--resamples", "20")
+    assert "were removed" not in run(*words, APPSHELF_KEEP_RUNS="1").stderr
+    (former,) = (home / "comparisons" / "runs").iterdir()
+    again = run(*words, "--recipe", "adam", APPSHELF_KEEP_RUNS="1")
+    assert "1 run(s) that were used longest ago were removed; APPSHELF_KEEP_RUNS says how many stay" in again.stderr
+    assert [one == former for one in (home / "comparisons" / "runs").iterdir()] == [False]
+
+
 def test_ctrl_c_leaves_what_is_done_and_says_how_to_go_on(
     run: Run, contestants: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -75,10 +103,16 @@ def test_ctrl_c_leaves_what_is_done_and_says_how_to_go_on(
     ("arguments", "sentence"),
     [
         (("--arch", "magic"), "no architecture 'magic'"),
+        (("--arch", ""), "no architecture ''"),
+        (("--arch", "lr,lr"), "lr came twice"),
+        (("--arch", "lr", "--out", "/proc/nowhere"), "cannot be written to /proc/nowhere"),
         (("--arch", "wide_deep", "--baseline", "x"), "the baseline 'x'"),
         (("--arch", "wide_deep", "--keep", "x"), "--keep 'x' is not among the contestants"),
         (("--arch", "wide_deep", "--seeds", "0"), "1 to 100"),
-        (("--arch", "wide_deep", "--epochs", "0"), "'wide_deep', option epochs"),
+        (
+            ("--arch", "wide_deep", "--epochs", "0"),
+            "'wide_deep', option epochs: Input should be greater than or equal to 1, and not 0",
+        ),
         (("--arch", "wide_deep", "--recipe", "adm"), "contestant 'wide_deep': no recipe 'adm'"),
         (("--arch", "wide_deep", "--out", __file__), "is a file; give it a folder"),
         (("--config", "nowhere.yaml"), "nowhere.yaml"),

@@ -24,6 +24,9 @@ def run(home: Path) -> Run:
     return run_on(home)
 
 
+JUDGE = Loop._judge
+
+
 class Killed(Exception):
     """Stands for the signal where the process is to live on."""
 
@@ -101,6 +104,85 @@ def test_another_training_in_the_place_of_one_that_was_broken_off_says_so(
 def test_one_that_is_done_is_not_gone_on_with(run: Run) -> None:
     assert run("train", "--epochs", "1").exit_code == 0
     assert "holds no training" in refusal(run("train", "--resume"))
+
+
+def left_in(home: Path) -> list[str]:
+    return sorted(one.name for one in (home / "training").iterdir())
+
+
+def test_a_loss_that_is_not_finite_would_come_again_and_leaves_nothing_to_go_on_from(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    killed_at(monkeypatch, run, 1)  # whose checkpoints it would find
+    options = home.parent / "mad.yaml"
+    options.write_text("{recipe: adam, recipe_options: {rate: 1.0e+30}, params: {hidden: [4]}}")
+
+    failed = run("train", "--scratch", "--config", str(options))
+
+    assert "the loss became" in refusal(failed)
+    assert "--resume goes on" not in failed.stderr
+    assert left_in(home) == ["lock"]
+
+
+def failing_at_epoch_2(self: Loop, *_: object) -> object:
+    if self.epoch == 2:
+        raise MemoryError("no memory for the judging of epoch 2")
+    return JUDGE(self, *_)  # type: ignore[arg-type]  # as they came
+
+
+def test_one_that_failed_before_its_first_checkpoint_leaves_nothing(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Loop, "_judge", failing_at_epoch_2)
+
+    failed = run("train", "--epochs", "3")
+
+    assert isinstance(failed.exception, MemoryError)
+    assert "--resume goes on" not in failed.stderr
+    assert left_in(home) == ["lock"]
+
+
+@pytest.mark.parametrize("error", [MemoryError, KeyboardInterrupt])
+def test_one_that_failed_after_a_checkpoint_or_was_told_to_end_is_kept_and_says_how_to_go_on(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, error: type[BaseException]
+) -> None:
+    def fail(self: Loop, *_: object) -> object:
+        raise error
+
+    with monkeypatch.context() as patch:
+        if error is MemoryError:
+            patch.setattr("service.unfinished.LEAST_EVERY_S", 0.0)
+            patch.setattr("service.unfinished.SHARE", float("inf"))
+        patch.setattr(Loop, "_judge", fail)
+        failed = run("train", "--epochs", "1", "--scratch")
+
+    assert failed.exit_code
+    said = f"what was done is kept in {home / 'training'}; `appshelf train --resume` goes on with it"
+    assert said in failed.stderr
+    resumed = run("train", "--resume")
+    assert resumed.exit_code == 0
+    assert ("had kept no checkpoint yet" in resumed.stderr) is (error is KeyboardInterrupt)
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ("{architecture: magic}", "no architecture 'magic'"),
+        ("{params: {hidden: []}}", "hidden"),
+        ("{recipe: magic}", "no recipe 'magic'"),
+    ],
+)
+def test_one_that_cannot_begin_does_not_cost_the_one_that_was_broken_off(
+    run: Run, home: Path, monkeypatch: pytest.MonkeyPatch, options: str, sentence: str
+) -> None:
+    killed_at(monkeypatch, run, 1)
+    (home.parent / "wrong.yaml").write_text(options)
+
+    refused = run("train", "--scratch", "--config", str(home.parent / "wrong.yaml"))
+
+    assert sentence in refusal(refused)
+    assert "given up" not in refused.stderr
+    assert "goes on at epoch 1, after step" in run("train", "--resume").stderr
 
 
 def held(folder: Path) -> Unfinished:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from model.data.dataset import HISTORY, LOGGED, Dataset
 from model.data.history import History, history_of
 from model.data.past import past_of
 from model.data.replay import with_history
+from model.data.stored_past import keep_past
 from model.population import PRIOR_USERS, population_fields
 from tests.model.worlds import COUNTED, dataset
 
@@ -171,6 +173,53 @@ def test_a_logged_row_that_was_scored_without_measures_does_not_see_its_own_labe
     found = known(replace(data, examples=data.examples.with_columns(histories), users=users)).measures
 
     assert found[BESIDE][0] == pytest.approx(1 / (1 + PRIOR_USERS))
+
+
+def logged(asked: Sequence[Row], now: Mapping[str, Sequence[str]]) -> Dataset:
+    """A service's log that kept no measures. asked: rows, each with the `history` it was scored with."""
+    data = log([{name: value for name, value in row.items() if name != "history"} for row in asked], timed=True)
+    told = [[{"app_id": app, "count": 1} for app in row["history"]] for row in asked]
+    users = data.users.with_columns(pl.Series("installed", [[*now[user]] for user in data.users["user_id"]]))
+    return replace(data, examples=data.examples.with_columns(pl.Series("history", told, dtype=HISTORY)), users=users)
+
+
+@pytest.mark.parametrize(
+    ("theirs", "seen"),
+    [
+        ((), 0),  # v installed b after the log, or elsewhere, and nothing tells when
+        (({"at": 12, "app_id": "b", "label": 1, "history": ["a"]},), 0),
+        (({"at": 12, "app_id": "c", "label": 0, "history": ["a", "b"]},), 0),
+        (({"at": 5, "app_id": "b", "label": 1, "history": ["a"]},), 1),
+        (({"at": 5, "app_id": "c", "label": 0, "history": ["a", "b"]},), 1),
+    ],
+)
+@pytest.mark.parametrize("in_files", [False, True])
+def test_a_logged_row_without_measures_does_not_see_what_others_installed_later(
+    theirs: Sequence[Row], seen: int, in_files: bool, tmp_path: Path
+) -> None:
+    mine = {"user_id": "u", "app_id": "b", "label": 0, "at": 9, "history": ["a"]}
+    first = {"user_id": "v", "app_id": "c", "label": 0, "at": 2, "history": ["a"]}
+    others = [{"user_id": "v", **row} for row in theirs]
+    aside: list[Row] = [{"user_id": "w", "app_id": "d", "label": 1, "at": at, "history": []} for at in (1, 3, 6, 8)]
+
+    data = logged([mine, first, *others, *aside], {"u": ["a"], "v": ["a", "b"], "w": ["d"]})
+
+    if in_files:
+        keep_past(data, tmp_path / "events")
+    found = known(data)
+    assert found.measures[BESIDE][0] == pytest.approx(seen / (1 + PRIOR_USERS))
+    assert found.others[0] == seen
+    assert min(found.others) == 0
+    assert past_of(data).audience.rows() == [("a", 2), ("b", 1), ("d", 1)]
+
+
+def test_what_a_user_had_at_the_first_row_that_tells_it_was_there_before() -> None:
+    mine = {"user_id": "u", "app_id": "b", "label": 0, "at": 1, "history": ["a"]}
+    theirs = {"user_id": "v", "app_id": "c", "label": 0, "at": 8, "history": ["a", "b"]}
+
+    found = known(logged([mine, theirs, {**mine, "at": 9, "label": 1}], {"u": ["a", "b"], "v": ["a", "b"]}))
+
+    assert found.measures[BESIDE][[0, 2]] == pytest.approx(1 / (1 + PRIOR_USERS))
 
 
 @pytest.mark.parametrize("timed", [False, True])

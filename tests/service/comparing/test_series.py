@@ -1,6 +1,7 @@
 """A comparison on the store front: what is trained, what is found again, and what a failure leaves."""
 
 import json
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -12,7 +13,7 @@ import polars as pl
 import pytest
 import torch
 
-from model.bundle import BundleError, load
+from model.bundle import WEIGHTS, BundleError, load
 from model.comparison import Draws
 from model.data.dataset import read, write
 from model.holdout import predicted
@@ -24,7 +25,7 @@ from service.comparing.course import JSON, PAGE, NothingToKeep, folder_of, keep,
 from service.comparing.latency import Served
 from service.comparing.plan import Plan, plan_of
 from service.comparing.report import Report
-from service.comparing.run import RECORD, carried_out, told
+from service.comparing.run import RECORD, SCORES, carried_out, told
 from service.comparing.runs import RunFailed, Runs, Wanted, key_of
 from service.comparing.series import Course, DataMoved, NothingToJudge, Series, Watch
 from service.container import Container
@@ -144,11 +145,12 @@ def test_what_was_trained_before_on_the_same_data_is_not_trained_again(bench: Be
     assert {name: one.value for name, one in now.items()} == {name: one.value for name, one in before.items()}
 
 
-def test_a_damaged_run_is_made_again(bench: Bench) -> None:
+@pytest.mark.parametrize("damaged", [RECORD, SCORES, f"*/{WEIGHTS}"])
+def test_a_damaged_run_is_made_again(bench: Bench, damaged: str) -> None:
     one = plan({"name": "one", "arch": "wide_deep"})
     bench.series(one).run(Diary().watch)
-    (record,) = (bench.container.home.comparisons / "runs").glob(f"*/{RECORD}")
-    record.write_text("{")
+    (file,) = (bench.container.home.comparisons / "runs").glob(f"*/{damaged}")
+    file.write_text("{")
     diary = Diary()
     bench.series(one).run(diary.watch)
     assert diary.began == ["one 0, 1 of 1"]
@@ -282,7 +284,7 @@ def test_a_gate_split_of_one_class_is_refused_before_anything_is_trained(bench: 
     data = bench.container.home.data
     before = read(data)
     write(replace(before, examples=before.examples.filter((pl.col("split") != "gate") | (pl.col("label") == 1))), data)
-    with pytest.raises(NothingToJudge, match="both classes are needed"):
+    with pytest.raises(NothingToJudge, match="both classes are needed to compare, so import a log"):
         bench.series(TWO)
 
 
@@ -312,3 +314,72 @@ def test_a_run_that_leaves_nothing_behind_has_failed(bench: Bench) -> None:
 def test_the_same_plan_on_the_same_data_has_the_same_folder(container: Container) -> None:
     assert folder_of(container, TWO, "d") == folder_of(container, TWO, "d")
     assert folder_of(container, TWO, "d") != folder_of(container, TWO, "e")
+
+
+@dataclass
+class Shelf:
+    """Runs that are only folders, used at a time each."""
+
+    folder: Path
+
+    @property
+    def runs(self) -> Runs:
+        """With a clock that stands at 50."""
+        return Runs(self.folder, lambda *told: None, lambda: 50.0, lambda: "a")
+
+    @property
+    def standing(self) -> list[str]:
+        """What lies there."""
+        return sorted(one.name for one in self.folder.iterdir())
+
+    def put(self, **used: float) -> None:
+        """Runs by name, and when each was used last."""
+        for name, at in used.items():
+            (self.folder / name).mkdir(parents=True)
+            os.utime(self.folder / name, (at, at))
+
+
+@pytest.fixture
+def shelf(tmp_path: Path) -> Shelf:
+    one = Shelf(tmp_path / "runs")
+    one.put(old=10, older=5, newer=20, newest=50)
+    return one
+
+
+def test_the_runs_that_were_used_longest_ago_are_swept(shelf: Shelf) -> None:
+    assert shelf.runs.sweep(keep=2, since=50) == 2
+    assert shelf.standing == ["newer", "newest"]
+    assert shelf.runs.sweep(keep=2, since=50) == 0
+
+
+def test_what_one_comparison_used_stays_however_much_that_is(shelf: Shelf) -> None:
+    assert shelf.runs.sweep(keep=1, since=10) == 1
+    assert shelf.standing == ["newer", "newest", "old"]
+
+
+def test_a_run_that_was_found_again_was_used_now(bench: Bench) -> None:
+    one = plan({"name": "one", "arch": "wide_deep"})
+    bench.series(one).run(Diary().watch)
+    runs = bench.course().runs
+    (folder,) = runs.folder.iterdir()
+    os.utime(folder, (0, 0))
+    bench.series(one).run(Diary().watch)
+    assert folder.stat().st_mtime == runs.clock()
+
+
+def test_nothing_is_swept_while_another_comparison_goes_on(shelf: Shelf) -> None:
+    with shelf.runs.in_use():
+        assert shelf.runs.sweep(keep=1, since=50) == 0
+    assert len(shelf.standing) == 4
+
+
+def test_what_a_killed_comparison_left_half_made_is_swept_with_the_locks_of_runs_that_are_no_more(
+    shelf: Shelf, tmp_path: Path
+) -> None:
+    (shelf.folder / ".half.partial").mkdir()
+    (tmp_path / "locks").mkdir()
+    for name in ("newest", "half", "gone"):
+        (tmp_path / "locks" / name).touch()
+    assert shelf.runs.sweep(keep=9, since=50) == 0
+    assert len(shelf.standing) == 4
+    assert [one.name for one in (tmp_path / "locks").iterdir()] == ["newest"]

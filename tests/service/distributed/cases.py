@@ -38,6 +38,7 @@ CASES = (
     *(Case(name, "paper", "row") for name in ARCHITECTURES),
     *(Case("wide_deep", recipe, "table") for recipe in ("paper", "adam", "sgd")),
     *(Case("wide_deep", recipe, "row") for recipe in ("adam", "sgd")),
+    Case("lr", "paper", "table"),
     Case("wide_deep", "paper", "auto"),
     Case("wide_deep", "paper", "auto", dim=16),  # wide enough for the products of a field's ids to be made once each
 )
@@ -46,6 +47,12 @@ CASES = (
 def config_of(case: Case, known: Mapping[str, Any]) -> TrainConfig:
     """Small, and without what each rank draws or measures on rows of its own."""
     params = {name: value for name, value in {**SMALL, "dim": case.dim}.items() if name in known}
+    options = {"l2": 0.01} if case.recipe == "sgd" else {}  # which shrinks the rows that a batch names, and no others
     return TrainConfig(
-        architecture=case.architecture, recipe=case.recipe, params=params, batch_size=50, precision="float32"
+        architecture=case.architecture,
+        recipe=case.recipe,
+        recipe_options=options,
+        params=params,
+        batch_size=50,
+        precision="float32",
     )

@@ -1,6 +1,6 @@
 """Run under torchrun: trains sharded nets beside ordinary ones on the same rows, and writes how they differ.
 
-torchrun --nproc-per-node 2 -m tests.service.distributed.oracle SHARDS OUT
+torchrun --nproc-per-node 2 -m tests.service.distributed.oracle SHARDS OUT [ARCHITECTURE]
 """
 
 import json
@@ -19,7 +19,7 @@ from model.batch import Batch
 from model.learner import POSITION, Learner, seen_counts
 from model.position import PositionBias
 from model.sharded.checkpoint import Checkpoints
-from model.sharded.frames import joined, selected
+from model.sharded.frames import joined, selected, weightless
 from model.sharded.layout import Layout, Sharding
 from model.sharded.learner import ShardedLearner
 from model.sharded.reading import Part, Reader
@@ -60,11 +60,10 @@ def tried(bench: Bench, sharding: Sharding) -> Found:
     """The largest differences in weights, optimizer state and scores after some steps."""
     rank, kept = dist.get_rank(), Checkpoints(bench.out / "checkpoints")
     sharded = ShardedLearner.of(bench.config, bench.shards, Layout(sharding))
-    sharded.reserve()
     kept.save("start", sharded.tensors(), sharded.shards, {})
     ordinary = ordinary_of(bench, kept.whole("start"))
     train = bench.steps("train")
-    for parts, whole in [*islice(train, STEPS), train[-1]]:  # the last is where ranks have rows that count nothing
+    for parts, whole in [*islice(train, STEPS), alone(train[-1][0])]:
         sharded.step(parts[rank])
         ordinary.step(whole)
     vocabularies = bench.shards.transform.vocabularies
@@ -83,6 +82,25 @@ def tried(bench: Bench, sharding: Sharding) -> Found:
     }
     held = [len(shard.weight) for shard in sharded.shards]
     return Found(furthest(weights, end), furthest(state, end), scores, held)
+
+
+def alone(parts: list[Part]) -> tuple[list[Part], Batch]:
+    """A step in which the first rank has rows, and the others take part with rows that count nothing."""
+    rows = counted(parts[0])
+    others = [Part(weightless(rows), 0, len(rows))] * (len(parts) - 1)  # of ids that the first names too
+    return [Part(rows, len(rows), len(rows)), *others], rows
+
+
+def idle(bench: Bench) -> tuple[float, float]:
+    """By how much batch norm's statistics change in a step with rows, and in one without any."""
+    learner, (parts, _) = ShardedLearner.of(bench.config, bench.shards, Layout()), bench.steps("train")[0]
+    part, moved = parts[dist.get_rank()], list[float]()
+    for one in (part, Part(weightless(part.batch), 0, part.total)):
+        before = {name: value.clone() for name, value in learner.own.net.named_buffers() if "running" in name}
+        learner.step(one)
+        after = dict(learner.own.net.named_buffers())
+        moved.append(max(float((after[name] - value).abs().max()) for name, value in before.items()))
+    return moved[0], moved[1]
 
 
 def ordinary_of(bench: Bench, start: dict[str, Tensor]) -> Learner:
@@ -120,11 +138,14 @@ def found_in(case: Case, shards: Shards, out: Path) -> Found:
     return tried(Bench(shards, config_of(case, known), out), case.sharding)
 
 
-def main(folder: str, out: str) -> None:
+def main(folder: str, out: str, architecture: str = "") -> None:
     dist.init_process_group("gloo")
     shards = Shards.open(Path(folder))
+    cases = [case for case in CASES if architecture in ("", case.architecture)]
+    normed = TrainConfig(recipe="adam", params={"dim": 4, "hidden": (8,)}, batch_size=50)
     with unchecked_sparse():
-        found = {case.name: found_in(case, shards, Path(out)).__dict__ for case in CASES}
+        found = {case.name: found_in(case, shards, Path(out)).__dict__ for case in cases}
+        found["idle"] = {"moved": idle(Bench(shards, normed, Path(out)))}
     (Path(out) / f"{dist.get_rank()}.json").write_text(json.dumps(found), encoding="utf-8")
     dist.destroy_process_group()
 

@@ -22,7 +22,7 @@ pytestmark = pytest.mark.e2e
 CONFIG = """
 recipe: paper
 recipe_options: {alpha: 0.1, l1: 30.0, rate: 0.05}
-params: {dim: 8, hidden: [32, 16]}
+params: {dim: 8, hidden: [32, 16], batch_norm: true, dropout: 0.2}
 batch_size: 256
 epochs: 3
 precision: float32
@@ -115,6 +115,11 @@ def test_two_ranks_make_an_ordinary_bundle_as_good_as_one_process_makes(
 def test_the_gate_judges_it_and_one_machine_learns_on_from_it(home: Path) -> None:
     version = trained(home, finished(training(home), APPSHELF_HOME=str(home))).manifest.version
 
+    report = json.loads(appshelf(home, "gate", version, "--json"))
+    assert report["passed"]
+    passed = {check["name"] for check in report["checks"] if check["outcome"] == "passed"}
+    assert {"integrity", "golden_scores", "auc", "calibration"} <= passed
+
     learned = appshelf(home, "train", "--from", version, "--epochs", "1").strip()
 
     assert load(home / "bundles" / learned).manifest.parent == version
@@ -171,7 +176,7 @@ def test_a_rank_that_dies_is_named_with_its_exit_code(home: Path) -> None:
         (7, "", r"rank \d of 7: .* 6 shards for 7 ranks; run `appshelf shard --count 28`"),
         (2, "batch_size: 1", "a batch of 1 rows is too few for 2 ranks"),
         (2, "device: cuda", "device cuda is for one machine"),
-        (2, "architecture: fnn\nparams: {dim: 4, hidden: [8]}", "fnn begins from a trained fm.*pretrain_epochs: 0"),
+        (2, "architecture: fnn\nparams: {dim: 4, hidden: [8]}", "fnn has pretrain_epochs 10: it begins from an fm"),
     ],
 )
 def test_what_cannot_be_trained_so_is_refused_by_name(home: Path, ranks: int, more: str, told: str) -> None:

@@ -1,5 +1,5 @@
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -32,25 +32,42 @@ def home(tmp_path: Path) -> Path:
     return tmp_path / "home"
 
 
-def started(machine: Namespace, home: Path, *, meeting: Namespace) -> "subprocess.Popen[str]":
+def started(machine: Namespace, home: Path, *more: str, meeting: Namespace) -> "subprocess.Popen[str]":
     """One node of two, with one rank on it. meeting: where they meet, which a node knows by no name of its own here."""
     there = ("--rdzv-endpoint", f"{meeting.address}:29513", "--rdzv-conf", f"is_host={int(machine == meeting)}")
     options = ("--nnodes", "2", "--rdzv-backend", "c10d", "--rdzv-id", "shelf", *there, "--local-addr", machine.address)
-    command = torchrun(1, "service.distributed", "--config", str(home.parent / "config.yaml"), options=options)
+    words = ("--config", str(home.parent / "config.yaml"), *more)
+    command = torchrun(1, "service.distributed", *words, options=options)
     given = environment({"APPSHELF_HOME": str(home), "GLOO_SOCKET_IFNAME": machine.link})
     return subprocess.Popen(machine.command(*command), env=given, cwd=ROOT, text=True, stdout=-1, stderr=-1)
+
+
+def ended(nodes: Sequence["subprocess.Popen[str]"]) -> list[tuple[str, str]]:
+    """What each node said, once all have ended."""
+    with ExitStack() as running:
+        for node in nodes:
+            running.callback(node.kill)
+        return [node.communicate(timeout=PATIENCE_S) for node in nodes]
 
 
 def test_two_machines_that_share_only_a_cable_and_a_folder_train_together(
     machines: tuple[Namespace, Namespace], home: Path
 ) -> None:
-    with ExitStack() as running:
-        nodes = [started(machine, home, meeting=machines[0]) for machine in machines]
-        for node in nodes:
-            running.callback(node.kill)
-        said = [node.communicate(timeout=PATIENCE_S) for node in nodes]
+    nodes = [started(machine, home, meeting=machines[0]) for machine in machines]
+    said = ended(nodes)
 
     assert [node.returncode for node in nodes] == [0, 0], said[0][1] + said[1][1]
     versions = (said[0][0] + said[1][0]).split()
     assert len(versions) == 1
     assert load(home / "bundles" / versions[0]).manifest.metrics["auc"] > 0.4
+
+
+def test_two_machines_that_were_given_other_things_are_told_so_and_do_not_wait_for_each_other(
+    machines: tuple[Namespace, Namespace], home: Path
+) -> None:
+    nodes = [started(machines[0], home, meeting=machines[0])]
+    nodes += [started(machines[1], home, "--seed", "1", meeting=machines[0])]
+    said = ended(nodes)
+
+    assert all(node.returncode for node in nodes)
+    assert "rank 1 has another config, other shards or other options than rank 0" in said[0][1] + said[1][1]
