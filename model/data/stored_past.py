@@ -1,9 +1,8 @@
 """The events of a log that memory does not hold: by user and by app in mapped files, read where they are asked for.
 
 They are put in order by counting, in two passes over the log: how many events each user has, then each event into its
-place. What stays in memory is a number a user and an app, and of the service's own
-log a time for each app that a user has. The measures of `FieldSpec.by` and SIMILAR are counted from
-all positive events at once, as in any `Past`.
+place. What stays in memory is a number a user and an app, and of the service's own log a time for each app that a user
+has. The measures of `FieldSpec.by` and SIMILAR are counted from all positive events at once, as in any `Past`.
 """
 
 import errno
