@@ -192,7 +192,9 @@ def test_what_cannot_be_done_is_said_in_one_sentence(run: Run, arguments: tuple[
 
 def test_a_file_that_is_no_training_configuration_is_refused(run: Run, tmp_path: Path) -> None:
     (tmp_path / "list.yaml").write_text("[1, 2]")
-    assert "not a YAML file of training options" in refusal(run("train", "--config", str(tmp_path / "list.yaml")))
+    assert "holds a list where options by name are wanted" in refusal(
+        run("train", "--config", str(tmp_path / "list.yaml"))
+    )
 
 
 def test_a_configuration_that_is_not_utf8_is_refused_in_one_sentence(run: Run, tmp_path: Path) -> None:
