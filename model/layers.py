@@ -162,10 +162,9 @@ class FieldEmbedding(nn.Module):
             return F.linear(self(side), weight, bias)
         rest, *parts = cut(multiplied(weight), [[field.columns for field in fields] for fields in few])
         by_table = [one for one in zip(self.tables, parts, few, strict=True) if one[2]]
-        biases = [bias, *[None] * len(by_table)]
         first, *others = (
-            projected(table, Columns(columns, shift), side.ids, fields)
-            for (table, columns, fields), shift in zip(by_table, biases, strict=False)
+            projected(table, Columns(columns, None if place else bias), side.ids, fields)
+            for place, (table, columns, fields) in enumerate(by_table)
         )
         values = torch.cat(self._embedded(side, frozenset(left_out)) or [side.dense[:, :0]], dim=1)
         return added(sum(others, start=first), side.dense, values, rest)

@@ -60,7 +60,7 @@ def rows_of(bag: Bag) -> Tensor:
 def row_sums(
     gradient: Tensor, ids: Tensor, *, rows: Tensor | None = None, shares: Tensor | None = None
 ) -> tuple[Tensor, Tensor]:
-    """The rising rows (U,) that `ids` names and (U, K) float32 for each: `shares[v]` of `gradient[rows[v]]` added up.
+    """The rising ids (U,) of `ids` and (U, K) for each: `shares[v]` of `gradient[rows[v]]` added up, in its own type.
 
     gradient: (G, K); ids: (V,); rows: (V,), without it `gradient` is row by row that of `ids`; shares: (V,), else 1.
     After a sort the rows of each id lie together, and adding those up is what an embedding bag does, fast in bf16 too.
@@ -70,7 +70,7 @@ def row_sums(
     weights = None if shares is None else shares[order].to(gradient.dtype)
     places = order if rows is None else rows[order]
     sums = F.embedding_bag(places, gradient, counts.cumsum(0) - counts, mode="sum", per_sample_weights=weights)
-    return touched, sums.float()
+    return touched, sums
 
 
 def in_order(ids: Tensor) -> tuple[Tensor, Tensor]:
@@ -89,9 +89,9 @@ def in_order(ids: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def sparse_rows(rows: Tensor, values: Tensor, size: int) -> Tensor:
-    """A coalesced sparse (size, K) with those values (R, K) at rows in rising order."""
+    """A coalesced sparse (size, K) in float32 with those values (R, K) at rows in rising order."""
     shape = (size, values.shape[1])
-    return torch.sparse_coo_tensor(rows[None], values, shape, is_coalesced=True, check_invariants=False)
+    return torch.sparse_coo_tensor(rows[None], values.float(), shape, is_coalesced=True, check_invariants=False)
 
 
 class _Context(Protocol):

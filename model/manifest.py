@@ -8,6 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from model.causes import first_line
+
 FORMAT = 1
 VERSION = re.compile(r"[0-9]{8}T[0-9]{6}Z-[0-9a-f]{6}")
 FileName = Annotated[str, Field(pattern=r"^[a-z]+\.[a-z]+$")]
@@ -80,7 +82,9 @@ class Manifest(BaseModel):
                 raise BundleError(f"{origin} has format {known!r} where {FORMAT} is known; upgrade appshelf to read it")
             manifest = cls.model_validate_json(text)
         except (ValueError, TypeError, KeyError, ValidationError) as error:
-            raise BundleError(f"{origin} is not a manifest ({_first_line(error)}); train again") from error
+            raise BundleError(
+                f"{origin} is not a manifest ({type(error).__name__}: {first_line(error)}); train again"
+            ) from error
         if manifest.to_json() != text or manifest.seal != manifest._digest():
             raise BundleError(f"{origin} was changed after it was sealed; restore it from a copy or train again")
         return manifest
@@ -88,7 +92,3 @@ class Manifest(BaseModel):
     def _digest(self) -> str:
         text = self.model_copy(update={"seal": ""}).model_dump_json()
         return hashlib.sha256(text.encode()).hexdigest()
-
-
-def _first_line(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).splitlines()[0]}"

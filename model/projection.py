@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from model.lookup import in_order, sparse_rows
+from model.lookup import row_sums, sparse_rows
 
 ROWS_PER_ID = 2
 """A batch has at least so many rows for each id of a field for its products to be made by id."""
@@ -130,10 +130,8 @@ class _Projected(Function):
     def backward(ctx: _Context, gradient: Tensor) -> tuple[Tensor, Tensor, Tensor | None, None]:
         (vectors, weight), own = ctx.saved_tensors, ctx.named.own
         count = own.shape[1]
-        ordered, order = in_order(own.flatten())
-        touched, counts = torch.unique_consecutive(ordered, return_counts=True)
-        places = order.div(count, rounding_mode="floor")
-        by_id = F.embedding_bag(places, gradient.contiguous(), counts.cumsum(0) - counts, mode="sum")
+        rows = torch.arange(len(own)).repeat_interleave(count)
+        touched, by_id = row_sums(gradient.contiguous(), own.flatten(), rows=rows)
         ends = torch.searchsorted(touched, torch.tensor(ctx.named.sizes).cumsum(0))
         shares = torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
         pairs = [*zip(torch.split(by_id, shares), weight.chunk(count, dim=1), strict=True)]
@@ -141,7 +139,7 @@ class _Projected(Function):
         mine = torch.split(vectors.index_select(0, touched), shares)
         to_weight = torch.cat([one.t() @ part for (one, _), part in zip(pairs, mine, strict=True)], dim=1)
         to_bias = pairs[0][0].sum(0, dtype=torch.float32) if ctx.needs_input_grad[2] else None
-        return sparse_rows(ctx.named.rows[touched], to_vectors.float(), ctx.table), to_weight, to_bias, None
+        return sparse_rows(ctx.named.rows[touched], to_vectors, ctx.table), to_weight, to_bias, None
 
 
 class _Added(Function):

@@ -7,6 +7,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load, save
 from torch import Tensor
 
+from model.causes import first_line
+
 PLACES, VALUES, SHAPE = "#places", "#values", "#shape"
 
 
@@ -40,7 +42,7 @@ def unpack(content: bytes) -> dict[str, Tensor]:
         for name in (key.removesuffix(SHAPE) for key in stored if key.endswith(SHAPE)):
             tensors[name] = _dense(stored[name + PLACES], stored[name + VALUES], stored[name + SHAPE])
     except (SafetensorError, KeyError, IndexError, RuntimeError) as error:
-        raise TensorsUnreadable(f"not readable as tensors ({str(error).splitlines()[0]})") from error
+        raise TensorsUnreadable(f"not readable as tensors ({first_line(error)})") from error
     return tensors
 
 

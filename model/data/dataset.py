@@ -10,6 +10,7 @@ from pathlib import Path
 import polars as pl
 from pydantic import TypeAdapter, ValidationError
 
+from model.causes import first_line
 from model.data.columns import DTYPES
 from model.data.stored import AGAIN, DatasetError, Rows, StoredRows
 from model.schema import FeatureSchema, SchemaError, Source, dump_schema, read_schema
@@ -176,7 +177,7 @@ def read(folder: Path) -> Dataset:
         later = found / "revisions.parquet"
         revisions = pl.read_parquet(later) if later.exists() else None
     except (OSError, SchemaError, ValidationError, pl.exceptions.PolarsError) as error:
-        first = str(error).splitlines()[0]
+        first = first_line(error)
         raise DatasetError(f"the data in {found} is damaged ({first}); {AGAIN}") from error
     dataset = Dataset(schema, examples, apps, users, facts, revisions)  # type: ignore[arg-type]  # see Rows
     if lacking := _lacking(dataset, rows):

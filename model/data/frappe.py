@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from model.causes import first_line
 from model.data.dataset import Dataset
 from model.data.negatives import Pool, rate
 from model.data.prepare import ImportOptions, prepare
@@ -29,7 +30,7 @@ def load(path: Path, *, options: ImportOptions | None = None) -> tuple[Dataset, 
     try:
         log = _raw_log(path)
     except pl.exceptions.PolarsError as error:
-        raise ImportRefused(f"{path} does not hold Frappe as expected: {str(error).splitlines()[0]}") from error
+        raise ImportRefused(f"{path} does not hold Frappe as expected: {first_line(error)}") from error
     dataset, report = prepare(log, schema(), options=options)
     positives = dataset.examples.filter(pl.col("label") == 1)
     train = positives.filter(pl.col("split") == "train")

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 import polars as pl
 
+from model.causes import first_line
 from model.data.report import Fault, ImportRefused, shown
 from model.schema import FeatureSchema, read_schema
 
@@ -120,7 +121,7 @@ def _parquet(path: Path, content: bytes) -> pl.DataFrame:
     try:
         return pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise ImportRefused(f"{path} is not a Parquet file that can be read: {str(error).splitlines()[0]}") from error
+        raise ImportRefused(f"{path} is not a Parquet file that can be read: {first_line(error)}") from error
 
 
 def _csv(path: Path, content: bytes) -> Table:

@@ -7,6 +7,8 @@ from typing import Protocol
 
 import polars as pl
 
+from model.causes import first_line
+
 AGAIN = "run `appshelf import FORMAT PATH` again"
 
 
@@ -45,7 +47,7 @@ class StoredRows:
         try:
             return rows.collect(engine="streaming")
         except (OSError, pl.exceptions.PolarsError) as error:
-            first = str(error).splitlines()[0]
+            first = first_line(error)
             raise DatasetError(f"the data in {self._folder} is damaged ({first}); {AGAIN}") from error
 
 

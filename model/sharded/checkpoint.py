@@ -27,8 +27,9 @@ from torch.distributed.checkpoint.metadata import TensorStorageMetadata
 from torch.distributed.checkpoint.state_dict_loader import load
 from torch.distributed.checkpoint.state_dict_saver import save
 
+from model.causes import first_line
 from model.sealed import sync
-from model.sharded.errors import CheckpointUnusable, CheckpointUnwritten, first_line
+from model.sharded.errors import CheckpointUnusable, CheckpointUnwritten
 from model.sharded.layout import Shard
 
 FACTS = "facts.json"

@@ -27,8 +27,3 @@ class CheckpointUnwritten(ShardedRefusal):
 
 class NotDistributed(ShardedRefusal):
     """Something that training on one machine does and this does not."""
-
-
-def first_line(error: BaseException) -> str:
-    """What an error says in one line; its type where it says nothing."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -20,8 +20,9 @@ from torchrec.distributed.planner import EmbeddingShardingPlanner, Topology
 from torchrec.distributed.planner.types import ParameterConstraints, PlannerError
 from torchrec.distributed.types import ShardingPlan
 
+from model.causes import first_line
 from model.lookup import looked_up
-from model.sharded.errors import TablesDoNotFit, first_line
+from model.sharded.errors import TablesDoNotFit
 from model.sharded.layout import Layout, Shard, Sharding
 from model.sharded.tables import Table
 

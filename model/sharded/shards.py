@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors import numpy as arrays_format
 
 from model.batch import Batch
+from model.causes import first_line
 from model.data.dataset import Dataset
 from model.data.examples import RowEncoder
 from model.data.stored import Rows
@@ -22,7 +23,7 @@ from model.data.stored_past import keep_past
 from model.fitting import fit
 from model.position import MOST
 from model.schema import SchemaError, dump_schema, read_schema
-from model.sharded.errors import ShardsUnusable, first_line
+from model.sharded.errors import ShardsUnusable
 from model.sharded.frames import Widths, batch_of, frame_of, joined, selected
 from model.transforms import Transform
 

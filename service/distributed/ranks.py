@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
-from model.sharded.errors import first_line
+from model.causes import first_line
 from service.errors import ServiceError
 
 if TYPE_CHECKING:

@@ -11,6 +11,7 @@ import torch
 from service.container import Container, build
 from tests.redis_fleet import cluster_url, redis_cluster, redis_sentinel, sentinel_url
 from tests.redis_server import redis_server
+from tests.service.command_line import Run, run_on
 from tests.service.store_front import furnish, settings
 from tests.service.wire import Client, serving
 
@@ -26,6 +27,12 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def home(furnished: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(furnished, tmp_path / "home"))
+
+
+@pytest.fixture
+def run(home: Path) -> Run:
+    """The command line on the home."""
+    return run_on(home)
 
 
 @pytest.fixture

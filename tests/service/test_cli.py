@@ -3,42 +3,17 @@
 import json
 import shutil
 import socket
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from typer.testing import CliRunner, Result
 
 from model.data.synthetic import SyntheticConfig, generate
 from service import cli
-from service.errors import ServiceError
+from tests.service.command_line import Run, refusal, run_on
 from tests.service.store_front import LIVE, PASSED, REJECTED
 
-Run = Callable[..., Result]
-
 TRAINING = "{params: {hidden: [16], dim: 8}, epochs: 3, batch_size: 256}"
-
-
-def run_on(home: Path) -> Run:
-    """Run the command line on a home; more variables by name."""
-
-    def run(*arguments: str, **variables: str) -> Result:
-        environ = {"APPSHELF_HOME": str(home), "APPSHELF_POLL_S": "0.02", "USER": "ann", **variables}
-        return CliRunner().invoke(cli.application(environ), arguments)
-
-    return run
-
-
-def refusal(result: Result) -> str:
-    """The sentence that a refused verb ends with."""
-    assert isinstance(result.exception, ServiceError), result.output
-    return str(result.exception)
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 @pytest.fixture(scope="module")

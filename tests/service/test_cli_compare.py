@@ -11,8 +11,8 @@ import pytest
 from model.training import Progress
 from service.comparing import runs
 from service.comparing.runs import RunFailed, train_apart
+from tests.service.command_line import Run, refusal, run_on
 from tests.service.store_front import LIVE
-from tests.service.test_cli import Run, refusal, run_on
 
 CONTESTANTS = """
 defaults: {params: {hidden: [4], dim: 2}, epochs: 1, batch_size: 256}
@@ -20,11 +20,6 @@ contestants:
   - name: wide_deep
   - {name: broken, arch: wide_deep, recipe_options: {rate: 1.0e+30}}
 """
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 @pytest.fixture

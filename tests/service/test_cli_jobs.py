@@ -2,23 +2,15 @@
 
 import json
 import time
-from pathlib import Path
 from threading import Thread
-
-import pytest
 
 from service.container import Container
 from service.errors import JobEnded, JobUnderWay, RetrainRefused, UnknownJob, UnknownVersion
 from service.jobs.queue import PRESENCE
 from service.store.job_ports import Job, JobLine, JobState
+from tests.service.command_line import Run, refusal
 from tests.service.store_front import LIVE
-from tests.service.test_cli import Run, refusal, run_on
 from tests.service.wire import soon
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 def test_where_no_worker_is_up_a_retrain_is_done_here_and_says_why_it_failed(run: Run) -> None:

@@ -7,14 +7,9 @@ import pytest
 import yaml
 
 from service.tuning import Tuner
-from tests.service.test_cli import Run, refusal, run_on
+from tests.service.command_line import Run, refusal
 
 SETTLED = "{params: {hidden: [4], dim: 2}, epochs: 1, batch_size: 256}"
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 @pytest.fixture

@@ -8,14 +8,9 @@ import pytest
 from service.container import Container
 from service.settings import DAY_S
 from service.store.log_ports import Feedback, Impression, LogCounts, Shown
-from tests.service.test_cli import Run, refusal, run_on
+from tests.service.command_line import Run, refusal, run_on
 
 START = 1_767_225_600.0  # 2026-01-01
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 @pytest.fixture

@@ -14,14 +14,9 @@ from model.training import TrainConfig
 from service.errors import NothingToResume, TrainingUnderWay
 from service.lifecycle import TrainOptions
 from service.unfinished import ASKED, LEAST_EVERY_S, Due, Unfinished, unfinished
-from tests.service.test_cli import Run, refusal, run_on
+from tests.service.command_line import Run, refusal
 
 OPTIONS = TrainOptions(TrainConfig(epochs=2, params={"hidden": [4]}), "20261120T194846Z-1a2b3c", "reset", compact=True)
-
-
-@pytest.fixture
-def run(home: Path) -> Run:
-    return run_on(home)
 
 
 JUDGE = Loop._judge

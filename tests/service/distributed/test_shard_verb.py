@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from model.sharded.shards import Shards
+from tests.service.command_line import refusal, run_on
 from tests.service.store_front import dataset
-from tests.service.test_cli import refusal, run_on
 
 
 def test_it_cuts_the_imported_data_and_says_into_what(home: Path) -> None:

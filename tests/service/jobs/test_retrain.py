@@ -195,8 +195,10 @@ def test_a_bundle_that_was_sealed_and_never_entered_is_entered_and_not_trained_a
     assert len(made_by(desk)) == 1
 
 
-def broken_off(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
-    """An attempt that keeps a checkpoint after every other step, and is killed at the end of its first epoch."""
+def broken_off(container: Container, monkeypatch: pytest.MonkeyPatch) -> Desk:
+    """After an attempt that keeps a checkpoint at every other step, and is killed at the end of its first epoch."""
+    use(container, Use())
+    desk = begun(container)
 
     class Killed(Exception):
         pass
@@ -210,6 +212,7 @@ def broken_off(monkeypatch: pytest.MonkeyPatch, desk: Desk) -> None:
         patch.setattr("model.learner.Learner.settle_unseen", killed)
         with pytest.raises(Killed):
             outcome(desk)
+    return desk
 
 
 def lines_of(desk: Desk) -> list[str]:
@@ -219,9 +222,7 @@ def lines_of(desk: Desk) -> list[str]:
 def test_an_attempt_after_one_that_was_killed_in_its_training_goes_on_with_it(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(container, Use())
-    desk = begun(container)
-    broken_off(monkeypatch, desk)
+    desk = broken_off(container, monkeypatch)
 
     result = done(again(container, desk.job.id))
 
@@ -232,9 +233,7 @@ def test_an_attempt_after_one_that_was_killed_in_its_training_goes_on_with_it(
 def test_an_attempt_whose_checkpoint_is_damaged_trains_anew_and_says_why(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(container, Use())
-    desk = begun(container)
-    broken_off(monkeypatch, desk)
+    desk = broken_off(container, monkeypatch)
     for header in desk.folder.glob("training/checkpoints/*/checkpoint.json"):
         header.write_text("{}")
 
@@ -258,9 +257,7 @@ def test_a_version_that_was_trained_on_a_gpu_by_name_is_learned_on_from_without_
 def test_an_attempt_by_another_release_than_the_one_that_was_killed_trains_anew_and_says_why(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    use(container, Use())
-    desk = begun(container)
-    broken_off(monkeypatch, desk)
+    desk = broken_off(container, monkeypatch)
     monkeypatch.setattr("service.jobs.retrain.software_version", lambda: "the next one")
 
     done(again(container, desk.job.id))
