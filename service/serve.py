@@ -179,6 +179,7 @@ def worker() -> "FastAPI":
     """The application of one worker process, which ends when its supervisor does, however that ended."""
     if supervisor := multiprocessing.parent_process():
         Thread(target=_end_with, args=(supervisor.join,), daemon=True).start()
+    gc.disable()  # what is imported stays, and searching it for cycles takes a quarter of the start
     from service.asgi import create  # after the watch: importing torch takes a second
 
     try:
@@ -198,6 +199,7 @@ def _pass_over_what_stays() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(YOUNG_OBJECTS)
+    gc.enable()
 
 
 def _end_with(supervisor_ended: Callable[[], None]) -> None:

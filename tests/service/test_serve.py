@@ -151,13 +151,14 @@ WORKER = """
 import gc
 from service.serve import worker
 application = worker()
-print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[0])
+print(gc.get_freeze_count(), len(gc.get_objects()), gc.get_threshold()[0], int(gc.isenabled()))
 """
 
 
 def test_no_search_for_cycles_goes_through_what_lives_as_long_as_a_worker(tmp_path: Path) -> None:
     environ = {**os.environ, "APPSHELF_HOME": str(tmp_path), "APPSHELF_ADMIN_KEY": "the admin key"}
     done = subprocess.run([sys.executable, "-c", WORKER], env=environ, capture_output=True, text=True, check=True)
-    passed_over, searched, young = map(int, done.stdout.split())
+    passed_over, searched, young, is_searched = map(int, done.stdout.split())
     assert passed_over > 100_000 > 100 * searched
     assert young == YOUNG_OBJECTS
+    assert is_searched
