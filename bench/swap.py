@@ -5,7 +5,8 @@
 
 The reference work with two versions and two workers. Open-loop load at a share of the capacity that is measured first
 in the same run. Each swap goes back to the version before: a whole rollout in every worker, its app table built anew
-each time as a new version's is, unless --kept-tables. A request is inside where its time touches that of a rollout.
+each time as a new version's is, unless --kept-tables. A request is inside where its time touches that of a rollout, and
+outside where it touches neither a rollout nor a look at the memory, which stops the processes that it looks at.
 """
 
 import argparse
@@ -27,7 +28,7 @@ from bench.reference import Reference, Work, prepare
 from bench.server import Client
 from bench.swap_versions import another, drop_table
 
-CAPACITY_S, LEAD_S, POLL_S = 5.0, 3.0, 0.05
+WARM_S, CAPACITY_S, LEAD_S, POLL_S = 3.0, 5.0, 3.0, 0.05
 GROUP = 10
 SETTINGS = {"APPSHELF_ROLLOUT_DEADLINE_S": "900"}
 FOR_EVER_S = 1e6
@@ -35,13 +36,17 @@ FOR_EVER_S = 1e6
 
 @dataclass(frozen=True)
 class Swap:
-    """One rollout as its caller saw it, in monotonic seconds, and memory in MiB some time after it."""
+    """One rollout as its caller saw it, in monotonic seconds, and memory in MiB some time after it.
+
+    looked: when the memory was looked at, from and to.
+    """
 
     began: float
     ended: float
     version: str
     resident_mib: float
     pss_mib: float
+    looked: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -56,6 +61,7 @@ class Plan:
 
 def run(target: Target, reference: Reference, plan: Plan) -> dict[str, Any]:
     """Find the capacity, load the server, swap, and tell what happened."""
+    target.capacity(seconds=WARM_S)
     capacity = target.capacity(seconds=CAPACITY_S)
     first: str = Client(target.port).call("GET", "/version")[1]["live"]
     load = target.load(Pace(plan.load * capacity, FOR_EVER_S))
@@ -109,14 +115,17 @@ def swap_many(target: Target, reference: Reference, plan: Plan) -> list[Swap]:
         if status != OK:
             raise RuntimeError(f"swap {number + 1} was refused with {status}: {body}")
         time.sleep(plan.pause_s)
-        swaps.append(Swap(began, ended, body["version"], target.family.resident_mib(), target.family.pss_mib()))
+        looked = time.monotonic()
+        resident_mib, pss_mib = target.family.resident_mib(), target.family.pss_mib()
+        swaps.append(Swap(began, ended, body["version"], resident_mib, pss_mib, (looked, time.monotonic())))
         print(f"swap {number + 1} of {plan.swaps}: {ended - began:.1f} s, {swaps[-1].pss_mib:.0f} MiB", flush=True)
     return swaps
 
 
 def summary(answers: Answers, swaps: Sequence[Swap], first: str) -> dict[str, float | int]:
     """What became of the requests, and latency beside and during the swaps, measured from when each was due."""
-    inside = touched(answers, swaps)
+    inside = touched(answers, [(one.began, one.ended) for one in swaps])
+    outside = ~inside & ~touched(answers, [one.looked for one in swaps])
     good = answers.status == OK
     found: dict[str, float | int] = {
         "requests": answers.due.size,
@@ -128,18 +137,18 @@ def summary(answers: Answers, swaps: Sequence[Swap], first: str) -> dict[str, fl
         "late sending p99, ms": quantiles_ms(answers.late_s, (0.99,))[0],
     }
     for name, share in (("p50", 0.5), ("p99", 0.99), ("p99.9", 0.999)):
-        during, beside = (quantiles_ms(answers.only(good & part).latency_s, (share,))[0] for part in (inside, ~inside))
+        during, beside = (quantiles_ms(answers.only(good & part).latency_s, (share,))[0] for part in (inside, outside))
         found |= {f"{name} outside swaps, ms": beside, f"{name} inside swaps, ms": during}
         found[f"{name} inside over outside"] = during / beside
     return found
 
 
-def touched(answers: Answers, swaps: Sequence[Swap]) -> npt.NDArray[np.bool_]:
-    """(n,) whether a request was due or out while a swap went on."""
-    inside = np.zeros(answers.due.size, dtype=np.bool_)
-    for one in swaps:
-        inside |= (answers.received >= one.began) & (answers.due <= one.ended)
-    return inside
+def touched(answers: Answers, spans: Sequence[tuple[float, float]]) -> npt.NDArray[np.bool_]:
+    """(n,) whether a request was due or out at any time of the spans, each from and to in monotonic seconds."""
+    found = np.zeros(answers.due.size, dtype=np.bool_)
+    for began, ended in spans:
+        found |= (answers.received >= began) & (answers.due <= ended)
+    return found
 
 
 def wrong_versions(answers: Answers, swaps: Sequence[Swap], first: str) -> int:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from model.app_columns import KEYS, LOWER, AppSide, Columns, Gathered, fetched, gathered, halved, picked
-from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, open_arrays, touch
+from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, Mapped, Pages, map_arrays, touch
 from model.id_index import ARRAYS, UNKNOWN, IdIndex, Ordinals
 from model.query import App
 from model.table_ids import RowIds, RowIndex
@@ -102,6 +102,11 @@ class AppTable:
             read = (column for name, column in self._base.columns.items() if not name.endswith(LOWER))
             touch(chain(map(torch.from_numpy, self._base.ids.arrays().values()), read), pause)
 
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Give the memory of the base back in small steps, with a pause after each; who still asks may, and waits."""
+        if self._base:
+            self._base.pages.let_go(pause)
+
     def only(self, rows: Sequence[int]) -> "AppTable":
         """A table of its own with the whole base and, of the rows put since, these alone, renumbered in this order.
 
@@ -132,6 +137,7 @@ class Base:
 
     ids: IdIndex
     columns: Columns
+    pages: Pages
 
     def taking(self, fresh: Columns, rows: Tensor, pick: Pick) -> Callable[[str], Tensor]:
         """Picks `rows` of a column by its name, those after the base from `fresh`."""
@@ -171,11 +177,12 @@ def write_table(writer: ArrayWriter, side: AppSide, apps: Iterable[Sequence[App]
 
 def open_table(folder: Path, side: AppSide) -> AppTable:
     """A table over the base in a folder. Raises ArraysUnusable."""
-    return mapped_table(open_arrays(folder)[0], side, origin=str(folder))
+    return mapped_table(map_arrays(folder), side, origin=str(folder))
 
 
-def mapped_table(arrays: Mapping[str, Tensor], side: AppSide, *, origin: str) -> AppTable:
+def mapped_table(mapped: Mapped, side: AppSide, *, origin: str) -> AppTable:
     """A table over a base that `write_table` wrote, maybe among other arrays. Raises ArraysUnusable naming `origin`."""
+    arrays = mapped.arrays
     try:
         ids = IdIndex.from_arrays({name: arrays[ID + name].numpy() for name in ARRAYS})
     except KeyError as error:
@@ -188,7 +195,7 @@ def mapped_table(arrays: Mapping[str, Tensor], side: AppSide, *, origin: str) ->
     for name, column in columns.items():
         if len(column) != len(ids):
             raise ArraysUnusable(f"{origin} has {len(column)} rows of {name} where there are {len(ids)} ids; {ADVICE}")
-    return AppTable(side, base=Base(ids, columns))
+    return AppTable(side, base=Base(ids, columns, mapped.pages))
 
 
 def _grown(column: Tensor, rows: int) -> Tensor:

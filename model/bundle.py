@@ -22,7 +22,7 @@ from model.manifest import (
     check_version,
     new_version,
 )
-from model.pauses import Pause, unpaused
+from model.pauses import Pause, paused, unpaused
 from model.query import App, Query
 from model.schema import FeatureSchema, dump_schema, parse_schema
 from model.sealed import Part, SealedFolder, sweep, write_sealed
@@ -100,7 +100,7 @@ def save(bundle: Bundle, bundles: Path) -> Path:
 def load(folder: Path, *, optimizer: bool = False, pause: Pause = unpaused) -> Bundle:
     """Read a bundle, each file checked against the manifest before it is used. Raises BundleError naming the file.
 
-    pause: called after each file.
+    pause: called after each file, and between parts of a large one.
     """
     sealed = SealedFolder.open(folder)
 
@@ -117,7 +117,7 @@ def load(folder: Path, *, optimizer: bool = False, pause: Pause = unpaused) -> B
     return Bundle(
         manifest=sealed.manifest,
         schema=schema,
-        transform=part(TRANSFORM, lambda text: Transform.from_state(schema, msgspec.json.decode(text), arrays)),
+        transform=part(TRANSFORM, lambda text: Transform.from_state(schema, _state(text, pause=pause), arrays)),
         weights=part(WEIGHTS, unpack),
         statistics=part(STATISTICS, partial(msgspec.json.decode, type=dict[str, Any])),
         golden=part(GOLDEN, _parse_golden),
@@ -125,11 +125,11 @@ def load(folder: Path, *, optimizer: bool = False, pause: Pause = unpaused) -> B
     )
 
 
-def verify(folder: Path) -> Manifest:
+def verify(folder: Path, *, pause: Pause = unpaused) -> Manifest:
     """Check every file, the optimizer's too, against the manifest. Raises BundleError naming the file."""
     sealed = SealedFolder.open(folder)
     for name in dict.fromkeys((*REQUIRED, *sealed.manifest.files)):
-        sealed.read(name)
+        sealed.check(name, pause=pause)
     return sealed.manifest
 
 
@@ -146,6 +146,15 @@ def list_bundles(bundles: Path) -> list[Manifest]:
             with contextlib.suppress(BundleError):
                 manifests.append(read_manifest(folder))
     return manifests
+
+
+def _state(content: bytes, *, pause: Pause) -> dict[str, Any]:
+    """The state of a transform, a vocabulary at a time: while JSON is decoded no other thread runs."""
+    state = msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+    vocabularies = msgspec.json.decode(state.pop("vocabularies"), type=dict[str, msgspec.Raw])
+    return {name: msgspec.json.decode(one) for name, one in state.items()} | {
+        "vocabularies": {name: msgspec.json.decode(one) for name, one in paused(vocabularies.items(), pause)}
+    }
 
 
 def _files(bundle: Bundle) -> Iterator[tuple[str, bytes]]:

@@ -16,8 +16,11 @@ from msgspec import MsgspecError
 from safetensors import SafetensorError
 
 from model.manifest import BundleError, FileEntry, Manifest, check_version
+from model.pauses import Pause, unpaused
 
 MANIFEST = "manifest.json"
+ADVICE = "restore it from a copy or train again"
+CHECKED_BYTES = 1 << 20
 Part = TypeVar("Part")
 
 
@@ -45,19 +48,33 @@ class SealedFolder:
 
     def read(self, name: str) -> bytes:
         """One file's bytes. Raises BundleError where it is missing, of another size, or changed."""
-        place, advice = self.folder / name, "restore it from a copy or train again"
-        entry = self.manifest.files.get(name)
-        if entry is None:
-            raise BundleError(f"{self.folder / MANIFEST} lists no {name}, which every bundle has; train again")
+        entry, place = self._entry(name), self.folder / name
         try:
             content = place.read_bytes()
         except OSError as error:
-            raise BundleError(f"{place} cannot be read ({error.strerror}); {advice}") from error
-        if len(content) != entry.size:
-            raise BundleError(f"{place} has {len(content)} bytes where {entry.size} were sealed; {advice}")
-        if (seen := hashlib.sha256(content).hexdigest()) != entry.sha256:
-            raise BundleError(f"{place} has sha256 {seen[:12]} where {entry.sha256[:12]} was sealed; {advice}")
+            raise BundleError(f"{place} cannot be read ({error.strerror}); {ADVICE}") from error
+        _agree(place, entry, size=len(content), sha256=hashlib.sha256(content).hexdigest())
         return content
+
+    def check(self, name: str, *, pause: Pause = unpaused) -> None:
+        """Raise what `read` would, and hold no more than CHECKED_BYTES of the file; `pause` is called after each."""
+        entry, place = self._entry(name), self.folder / name
+        size, digest, held = 0, hashlib.sha256(), memoryview(bytearray(CHECKED_BYTES))
+        try:
+            with place.open("rb", buffering=0) as file:
+                while count := file.readinto(held):
+                    size += count
+                    digest.update(held[:count])
+                    pause()
+        except OSError as error:
+            raise BundleError(f"{place} cannot be read ({error.strerror}); {ADVICE}") from error
+        _agree(place, entry, size=size, sha256=digest.hexdigest())
+
+    def _entry(self, name: str) -> FileEntry:
+        entry = self.manifest.files.get(name)
+        if entry is None:
+            raise BundleError(f"{self.folder / MANIFEST} lists no {name}, which every bundle has; train again")
+        return entry
 
     def part(self, name: str, decode: Callable[[bytes], Part]) -> Part:
         """One file's decoded content. Raises BundleError, also where the bytes are right but do not decode."""
@@ -66,6 +83,14 @@ class SealedFolder:
             return decode(content)
         except (ValueError, KeyError, TypeError, IndexError, MsgspecError, SafetensorError) as error:
             raise BundleError(f"{self.folder / name} does not decode ({error}); train again") from error
+
+
+def _agree(place: Path, entry: FileEntry, *, size: int, sha256: str) -> None:
+    """Raise BundleError where a file is not what was sealed."""
+    if size != entry.size:
+        raise BundleError(f"{place} has {size} bytes where {entry.size} were sealed; {ADVICE}")
+    if sha256 != entry.sha256:
+        raise BundleError(f"{place} has sha256 {sha256[:12]} where {entry.sha256[:12]} was sealed; {ADVICE}")
 
 
 def write_sealed(manifest: Manifest, bundles: Path, *, files: Iterable[tuple[str, bytes]]) -> Path:

@@ -7,6 +7,7 @@ from typing import Protocol
 
 from model.bundle import list_bundles, read_manifest, verify
 from model.manifest import VERSION, BundleError, Manifest, check_version
+from model.pauses import Pause, unpaused
 from model.sealed import MANIFEST, alone, brought_in, discard
 from service.errors import BundlesUnavailable
 from service.remote import RemoteFolder
@@ -46,8 +47,10 @@ class BundleStore(Protocol):
 class LocalBundles:
     """A BundleStore in one folder, where bundles are sealed too, so that there is nothing to fetch or publish."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *, pause: Pause = unpaused) -> None:
+        """`pause` is called after every few milliseconds of a check."""
         self._folder = folder
+        self._pause = pause
 
     def fetch(self, version: str) -> Path:
         """The folder of that name, whatever is in it."""
@@ -55,7 +58,7 @@ class LocalBundles:
 
     def check(self, version: str) -> None:
         """Raise BundleError unless every byte is as it was sealed."""
-        verify(self._folder / version)
+        verify(self._folder / version, pause=self._pause)
 
     def holds(self, version: str) -> bool:
         """True where there is a manifest that holds."""
@@ -93,19 +96,20 @@ class SharedBundles:
     `.<version>.shared` says that it is one: a folder without it was sealed here and is still to be published.
     """
 
-    def __init__(self, url: str, cache: Path) -> None:
-        """Raises BundlesUrlRefused."""
+    def __init__(self, url: str, cache: Path, *, pause: Pause = unpaused) -> None:
+        """`pause` is called after every few milliseconds of a check. Raises BundlesUrlRefused."""
         self._remote = RemoteFolder(url)
         self._cache = cache
+        self._pause = pause
 
     def fetch(self, version: str) -> Path:
         """The copy's folder, whole; without the network where it is. Of several processes one downloads it."""
         folder = self._cache / check_version(version)
-        if _whole(folder):
+        if self._whole(folder):
             return folder
         try:
             with alone(self._mark(version)):
-                if not _whole(folder):
+                if not self._whole(folder):
                     self._bring(version)
                     self._drop_discarded()
         except OSError as error:
@@ -183,7 +187,7 @@ class SharedBundles:
             try:
                 for name in read_manifest(folder).files:
                     self._remote.download(f"{version}/{name}", folder / name)
-                verify(folder)
+                verify(folder, pause=self._pause)
             except BundleError as error:  # told of the place that it came from, and not of the one that it goes to
                 raise BundleError(str(error).replace(str(folder.parent), self._remote.url)) from error
 
@@ -199,16 +203,15 @@ class SharedBundles:
         discard(self._cache / version)
         self._mark(version).unlink(missing_ok=True)
 
+    def _whole(self, folder: Path) -> bool:
+        try:
+            verify(folder, pause=self._pause)
+        except BundleError:
+            return False
+        return True
+
     def _mark(self, version: str) -> Path:
         return self._cache / f".{version}.shared"
 
     def _absent(self, version: str) -> BundleError:
         return BundleError(f"bundle {version} does not exist in {self._remote.url}; list those that do")
-
-
-def _whole(folder: Path) -> bool:
-    try:
-        verify(folder)
-    except BundleError:
-        return False
-    return True

@@ -91,10 +91,9 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     home = Home(settings.home)
     home.ensure()
     backend = _open(settings, home)
-    features, bundles = backend.features, _bundles(settings, home)
-    registry = Registry(backend.index, bundles)
     engine, metrics = Engine(), Metrics(metrics_folder)
-    readiness = Readiness(engine)
+    features, bundles = backend.features, _bundles(settings, home, _pause_of(engine))
+    registry, readiness = Registry(backend.index, bundles), Readiness(engine)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
     coordinator = Coordinator(registry, backend.rollouts, time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
@@ -111,6 +110,7 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         rollouts=backend.rollouts,
         pointer=registry.live,
         prepare=ready_version,
+        let_go=lambda former: former.shelf.base.let_go(stock.pause),
         refresh=restock,
         remember=last_seen.remember,
         recall=last_seen.prepare,
@@ -155,8 +155,10 @@ def _open(settings: Settings, home: Home) -> Backend:
     return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
 
 
-def _bundles(settings: Settings, home: Home) -> BundleStore:
-    return SharedBundles(url, home.bundles) if (url := settings.bundles_url) else LocalBundles(home.bundles)
+def _bundles(settings: Settings, home: Home, pause: Pause) -> BundleStore:
+    if url := settings.bundles_url:
+        return SharedBundles(url, home.bundles, pause=pause)
+    return LocalBundles(home.bundles, pause=pause)
 
 
 def _desk(settings: Settings, ranker: Ranker) -> RankDesk:
@@ -226,7 +228,12 @@ def _shelves(
     preparation = Preparation(stock, resolver, settings.user_rows, stock.pause)
     copy = CatalogueCopy(Home(settings.home).catalogue)
     unaided = replace(preparation, stock=LocalStock(copy, stock.tables, stock.pause))
-    bases = Bases(stock.tables, ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"), clock=time.monotonic)
+    bases = Bases(
+        stock.tables,
+        ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"),
+        clock=time.monotonic,
+        pause=stock.pause,
+    )
     copied = copy if settings.redis_url else None
     return preparation, unaided, Restocker(features, copy=copied, bases=bases, clock=time.monotonic)
 

@@ -4,7 +4,7 @@ A table's base may be mapped from files and hold a million apps, so nothing here
 since the base was built.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -121,6 +121,10 @@ class Base:
     edition: Edition
     sequence: int = 0
     origin: str = ""
+
+    def let_go(self, pause: Callable[[], None]) -> None:
+        """Give back what it holds, in small steps with a pause after each, once it serves no more."""
+        self.edition.table.let_go(pause)
 
 
 class Making:

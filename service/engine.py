@@ -45,6 +45,10 @@ class Engine:
             raise NoLiveVersion
         return self._live
 
-    def swap(self, live: Live) -> None:
-        """Serve `live` from the next request on. Assigning one reference is atomic, so readers need no lock."""
-        self._live = live
+    def swap(self, live: Live) -> Live | None:
+        """Serve `live` from the next request on; what served before it.
+
+        Assigning one reference is atomic, so readers need no lock.
+        """
+        former, self._live = self._live, live
+        return former

@@ -23,9 +23,10 @@ class FollowerParts:
     """What a follower works with.
 
     process: this process's name among the leases; pointer: reads the live version from the store; prepare: loads,
-    dry-runs and warms up a version, or raises; refresh: brings a version's shelf up to date with the catalogue;
+    dry-runs and warms up a version, or raises; let_go: gives back what a version
+    held that serves no more; refresh: brings a version's shelf up to date with the catalogue;
     remember: keeps the version that serves for a start without the store, and recall gets that ready or is None;
-    executor: where `prepare` runs, so that heartbeats go on; clock: epoch seconds.
+    executor: where `prepare` and `let_go` run, so that heartbeats go on; clock: epoch seconds.
     """
 
     process: str
@@ -33,6 +34,7 @@ class FollowerParts:
     rollouts: RolloutStore
     pointer: Callable[[], str | None]
     prepare: Callable[[str], Live]
+    let_go: Callable[[Live], None]
     refresh: Callable[[Live], None]
     remember: Callable[[str], None]
     recall: Callable[[], Live | None]
@@ -124,7 +126,8 @@ class Follower:
             self._parts.refresh(self._parts.engine.live())
 
     def _swap(self, prepared: Live) -> None:
-        self._parts.engine.swap(prepared)
+        if former := self._parts.engine.swap(prepared):
+            self._parts.executor.submit(self._parts.let_go, former)
         log.info("version %s serves, in precision %s", prepared.version, prepared.precision)
         self._parts.remember(prepared.version)
 

@@ -26,12 +26,15 @@ class Order:
 
 
 class Bases:
-    """Orders bases, one at a time. clock: monotonic seconds."""
+    """Orders bases, one at a time. clock: monotonic seconds; pause: between two steps of what is done with a base."""
 
-    def __init__(self, tables: Tables, executor: Executor, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self, tables: Tables, executor: Executor, *, clock: Callable[[], float], pause: Callable[[], None]
+    ) -> None:
         self._tables = tables
         self._executor = executor
         self._clock = clock
+        self._pause = pause
         self._order: Order | None = None
         self._not_before = clock()
 
@@ -48,6 +51,10 @@ class Bases:
             return not _same(stored.base, began_with) and suits(stored.base)
 
         self._order = Order(live.shelf, self._executor.submit(self._tables.build, live.scorer, will_do))
+
+    def let_go(self, base: Base) -> None:
+        """Have what a base held given back that serves no more."""
+        self._executor.submit(base.let_go, self._pause)
 
     def awaits(self, shelf: Shelf) -> bool:
         """True while a base is on its way to this shelf."""

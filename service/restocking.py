@@ -52,7 +52,9 @@ class Restocker:
         """Go over to a base, unless the store is by now not the one that it was built of."""
         changes = self._store.apps_since(base.sequence)
         if continues(base, changes):
+            former = shelf.base
             shelf.move(base, changes)
+            self._bases.let_go(former)
             self._replaced = None
             log.info("the catalogue is served from a new base of %d apps", base.edition.table.base_count)
 

@@ -10,7 +10,7 @@ import torch
 
 from model.agreement import Asked, logit_error
 from model.app_table import mapped_table, write_table
-from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, open_arrays
+from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, map_arrays
 from model.bundle import Golden
 from model.pauses import Pause, paused
 from model.query import App
@@ -67,10 +67,11 @@ def store_table(tables: Path, maker: Maker, catalogue: AppPages) -> Path:
 
 def open_stored(folder: Path, scorer: Scorer) -> StoredTable:
     """Map a table, and encode some of its apps again to see that it is of this scorer. Raises ArraysUnusable."""
-    arrays, facts = open_arrays(folder)
+    mapped = map_arrays(folder)
+    arrays, facts = mapped.arrays, mapped.facts
     if facts.get("catalogue") != FORMAT:
         raise ArraysUnusable(f"{folder} is a table of format {facts.get('catalogue')!r}, not {FORMAT}; {ADVICE}")
-    table = mapped_table(arrays, scorer.app_side, origin=str(folder))
+    table = mapped_table(mapped, scorer.app_side, origin=str(folder))
     codes = np.append(arrays[CODES].numpy(), np.int32(GONE))
     values = PackedValues(arrays[VALUES].numpy(), arrays[ENDS].numpy())
     if not len(codes) - 1 == len(values) == len(table):

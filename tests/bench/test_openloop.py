@@ -13,7 +13,7 @@ import pytest
 
 from bench.openloop import Answers, Pace, dues, offer, read, saturate, start, write
 from bench.overload import became
-from bench.swap import Swap, memory, touched, wrong_versions
+from bench.swap import Swap, memory, summary, touched, wrong_versions
 from bench.wires import Wires
 
 BODIES = [b'{"user":{"id":"u1"}}', b'{"user":{"id":"u2"},"k":3}']
@@ -138,12 +138,22 @@ def test_an_offer_tells_what_was_answered_refused_and_failed() -> None:
 
 
 def swap_of(began: float, ended: float, version: str) -> Swap:
-    return Swap(began, ended, version, 100.0, 80.0)
+    return Swap(began, ended, version, 100.0, 80.0, (ended + 0.5, ended + 1))
 
 
 def test_a_request_is_inside_a_swap_where_its_time_touches_it() -> None:
     answers = answers_of((0, 1, 200, 0), (1, 3, 200, 0), (4, 4.5, 200, 1), (4.9, 6, 200, 1), (6, 7, 200, 1))
-    assert touched(answers, [swap_of(2, 5, NEW)]).tolist() == [False, True, True, True, False]
+    assert touched(answers, [(2, 5)]).tolist() == [False, True, True, True, False]
+
+
+def test_requests_beside_a_look_at_the_memory_are_neither_inside_nor_outside_a_swap() -> None:
+    answers = answers_of((0, 0.01, 200, 0), (3, 3.2, 200, 1), (5.6, 6.6, 200, 1), (8, 8.01, 200, 1))
+
+    found = summary(answers, [swap_of(2, 5, NEW)], OLD)
+
+    assert found["requests inside swaps"] == 1
+    assert found["p99 outside swaps, ms"] == pytest.approx(10)
+    assert found["p99 inside swaps, ms"] == pytest.approx(200)
 
 
 def test_an_answer_of_a_version_that_was_not_live_while_it_was_asked_for_is_wrong() -> None:
@@ -154,7 +164,9 @@ def test_an_answer_of_a_version_that_was_not_live_while_it_was_asked_for_is_wron
 
 
 def test_memory_of_the_last_ten_swaps_is_held_against_the_second_ten() -> None:
-    swaps = [Swap(0, 0, OLD, float(mib), 2.0 * mib) for mib in (*[500] * 10, *[100] * 10, *[300] * 5, *[110] * 10)]
+    swaps = [
+        Swap(0, 0, OLD, float(mib), 2.0 * mib, (0, 0)) for mib in (*[500] * 10, *[100] * 10, *[300] * 5, *[110] * 10)
+    ]
     found = memory(swaps)
     assert found["resident last over second"] == pytest.approx(1.1)
     assert found["PSS MiB, second 10"] == 200

@@ -9,7 +9,7 @@ import torch
 
 from model.app_columns import AppSide, Gathered
 from model.app_table import ROWS_AT_ONCE, AppTable, build_table, mapped_table, open_table, write_table
-from model.array_folder import ArraysUnusable, ArrayWriter, open_arrays
+from model.array_folder import ArraysUnusable, ArrayWriter, Mapped, Pages, map_arrays
 from model.query import App, Query
 from model.schema import FeatureSchema
 from model.scorer import Scorer
@@ -214,10 +214,22 @@ def test_a_table_may_share_its_folder_with_other_arrays(scorer: Scorer, tmp_path
         writer.append("markets", torch.zeros(count, dtype=torch.uint8))
         writer.close({"version": "v1"})
 
-    arrays, facts = open_arrays(tmp_path / "t")
-    table = mapped_table(arrays, scorer.app_side, origin="t")
+    mapped = map_arrays(tmp_path / "t")
+    table = mapped_table(mapped, scorer.app_side, origin="t")
 
-    assert (len(table), facts, len(arrays["markets"])) == (APP_COUNT, {"version": "v1"}, APP_COUNT)
+    assert (len(table), mapped.facts, len(mapped.arrays["markets"])) == (APP_COUNT, {"version": "v1"}, APP_COUNT)
+
+
+def test_a_table_that_was_let_go_still_answers(scorer: Scorer, tmp_path: Path) -> None:
+    build_table(tmp_path / "t", scorer.app_side, [APPS], pause=lambda: None)
+    table = open_table(tmp_path / "t", scorer.app_side)
+    before, pauses = table.gather(rows_of(3, 1), exact=True), list[None]()
+
+    table.let_go(lambda: pauses.append(None))
+
+    assert pauses
+    assert_same(table.gather(rows_of(3, 1), exact=True), before)
+    scorer.table(APPS).let_go(lambda: pytest.fail("a table without a base has nothing to let go"))
 
 
 def test_arrays_that_are_no_table_of_this_net_are_refused_naming_what_is_missing(
@@ -228,9 +240,10 @@ def test_arrays_that_are_no_table_of_this_net_are_refused_naming_what_is_missing
     with pytest.raises(ArraysUnusable, match=r"t has no part\.deep\.hi, part\.deep\.lo, which this version needs"):
         open_table(tmp_path / "t", scorer.app_side)
     with pytest.raises(ArraysUnusable, match=r"here has no array 'id\.rows'"):
-        mapped_table({}, scorer.app_side, origin="here")
+        mapped_table(Mapped({}, {}, Pages()), scorer.app_side, origin="here")
     with pytest.raises(ArraysUnusable, match="here has no ordinals, which this version needs"):
-        mapped_table(open_arrays(tmp_path / "t")[0], replace(wide, ordinals={}), origin="here")
-    arrays = {**open_arrays(tmp_path / "t")[0], "table.others": torch.zeros(3)}
+        mapped_table(map_arrays(tmp_path / "t"), replace(wide, ordinals={}), origin="here")
+    mapped = map_arrays(tmp_path / "t")
+    mapped.arrays["table.others"] = torch.zeros(3)
     with pytest.raises(ArraysUnusable, match=r"here has 3 rows of others where there are 40 ids"):
-        mapped_table(arrays, wide, origin="here")
+        mapped_table(mapped, wide, origin="here")

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from model.array_folder import DTYPES, HEADER, ArraysUnusable, ArrayWriter, open_arrays, touch
+from model.array_folder import DTYPES, HEADER, ArraysUnusable, ArrayWriter, map_arrays, open_arrays, touch
 
 FACTS = {"version": "v1", "sequence": 7}
 
@@ -48,6 +48,22 @@ def test_what_is_written_to_an_opened_array_stays_in_this_process(folder: Path) 
     open_arrays(folder)[0]["a"].fill_(0)
 
     assert open_arrays(folder)[0]["a"].sum() == 45
+
+
+def test_pages_are_let_go_in_steps_and_mapped_again_where_they_are_read(tmp_path: Path) -> None:
+    with ArrayWriter(tmp_path / "t") as writer:
+        writer.append("big", torch.ones((2 << 20) + 1, dtype=torch.uint8))
+        writer.append("none", torch.ones(0, 2))
+        writer.append("small", torch.ones(3))
+        writer.close({})
+    mapped, pauses = map_arrays(tmp_path / "t"), list[None]()
+    for name in ("big", "small"):
+        mapped.arrays[name].fill_(7)  # which is gone with its page
+
+    mapped.pages.let_go(lambda: pauses.append(None))
+
+    assert len(pauses) == 4
+    assert all(bool((array == 1).all()) for array in mapped.arrays.values())
 
 
 def test_an_opened_array_outlives_its_folder(folder: Path) -> None:

@@ -21,7 +21,7 @@ from model.bundle import Bundle, BundleError, Golden, Manifest, list_bundles, lo
 from model.crosses import Crosses
 from model.query import App, Query
 from model.schema import FeatureSchema, parse_schema
-from model.sealed import discard
+from model.sealed import CHECKED_BYTES, discard
 from model.tensors import TensorsUnreadable, pack, unpack
 from model.transforms import Transform
 from model.vocabulary import Quantiles, Vocabulary
@@ -135,6 +135,15 @@ def test_one_flipped_bit_is_refused_naming_the_file(folder: Path, name: str, sha
         verify(folder)
     with pytest.raises(BundleError, match=name):
         load(folder, optimizer=True)
+
+
+def test_a_bundle_is_checked_a_bit_at_a_time(tmp_path: Path) -> None:
+    large = replace(small_bundle(), optimizer={"deep.weight/sum": torch.rand(3 * CHECKED_BYTES // 4 - 100)})
+    folder, pauses = save(large, tmp_path), list[None]()
+
+    verify(folder, pause=lambda: pauses.append(None))
+
+    assert len(pauses) == len(FILES) - 1 + 2
 
 
 def test_any_bit_of_the_manifest_counts(folder: Path) -> None:

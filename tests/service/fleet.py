@@ -55,7 +55,7 @@ class Held(Executor):
 
 @dataclass
 class Process:
-    """One serving process: what it prepared and refreshed, what it cannot prepare, and whether its store answers."""
+    """One serving process: what it prepared, refreshed and let go, what it cannot, and whether its store answers."""
 
     name: str
     engine: Engine = field(default_factory=Engine)
@@ -64,6 +64,7 @@ class Process:
     prepared: list[str] = field(default_factory=list)
     refreshed: list[str] = field(default_factory=list)
     remembered: list[str] = field(default_factory=list)
+    let_go: list[str] = field(default_factory=list)
     store_is_away: Exception | None = None
     _in_memory: WeakSet[Live] = field(default_factory=WeakSet)
 
@@ -129,6 +130,7 @@ class Fleet:
                 rollouts=reach,
                 pointer=pointer,
                 prepare=process.prepare,
+                let_go=lambda former: process.let_go.append(former.version),
                 refresh=process.refresh,
                 remember=process.remembered.append,
                 recall=process.recall,

@@ -306,6 +306,7 @@ def test_the_former_version_is_let_go_after_a_swap(fleet: Fleet) -> None:
     fleet.promote(NEW)
 
     assert process.alive_versions() == {NEW}
+    assert process.let_go == [OLD]
 
 
 def test_a_swap_is_told_at_once(fleet: Fleet, backend: Backend) -> None:

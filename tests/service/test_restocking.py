@@ -11,6 +11,7 @@ from weakref import ref
 
 import pytest
 
+from model.pauses import unpaused
 from service import edition, restocking
 from service.catalogue import Shelf
 from service.container import Container
@@ -87,7 +88,7 @@ def clock() -> Clock:
 
 @pytest.fixture
 def bases(container: Container, clock: Clock) -> Bases:
-    return Bases(tables_of(container), Inline(), clock=clock)
+    return Bases(tables_of(container), Inline(), clock=clock, pause=unpaused)
 
 
 @pytest.fixture
@@ -290,10 +291,14 @@ class Building:
     features: FeatureStore
     tables: Tables
     clock: Clock = field(default_factory=Clock)
+    pauses: list[None] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        bases = Bases(self.tables, ThreadPoolExecutor(1), clock=self.clock)
+        bases = Bases(self.tables, ThreadPoolExecutor(1), clock=self.clock, pause=self.pause)
         self.restock = Restocker(self.features, copy=None, bases=bases, clock=self.clock)
+
+    def pause(self) -> None:
+        self.pauses.append(None)
 
     def until(self, live: Live, true: Callable[[], bool]) -> bool:
         """Restock again and again until it is true."""
@@ -315,6 +320,22 @@ def test_a_shelf_that_has_outgrown_its_base_goes_over_to_a_new_one(container: Co
     assert building.until(live, lambda: live.shelf.base.edition.table.base_count > 0)
     assert set(live.shelf) == {*APPS, "new", "newer"}
     assert not live.shelf.outgrown
+
+
+@pytest.mark.usefixtures("few")
+def test_a_base_that_another_has_replaced_is_let_go_in_steps(container: Container) -> None:
+    live = container.prepare(LIVE)
+    building = Building(container.features, tables_of(container))
+    container.features.put_apps([AppRecord("new")])
+    assert building.until(live, lambda: live.shelf.base.edition.table.base_count > 0)
+    first = live.shelf.base
+    assert not building.pauses
+
+    container.features.put_apps([AppRecord(f"newer{number}") for number in range(11)])
+
+    assert building.until(live, lambda: live.shelf.base is not first)
+    assert soon(lambda: bool(building.pauses))
+    assert live.shelf.select(["new"], country=None).features_of("new") == {}
 
 
 @pytest.mark.usefixtures("few")
