@@ -39,6 +39,7 @@ class FTRLProximal(RowOptimizer):
         grown = n + g * g
         z = z + g - (grown.sqrt() - n.sqrt()) / options["alpha"] * weight
         rate = (options["beta"] + grown.sqrt()) / options["alpha"] + options["l2"]
+        rate.clamp_min_(torch.finfo(rate.dtype).tiny)  # without beta it is 0 until there was a gradient, and so is z
         return -(z - z.clamp(-options["l1"], options["l1"])) / rate, (z, grown)
 
     def initial(self, param: Tensor, options: Mapping[str, Any]) -> dict[str, Tensor]:

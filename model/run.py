@@ -112,6 +112,7 @@ class Run:
     def _judge(self, held_out: Rows, record: dict[str, float]) -> Kept:
         """Measure the net on the stop split and keep it if none was better; the best so far."""
         label, scores = labels(held_out), probabilities(self.learner.net, held_out)
+        check_finite(scores, int(record["epoch"]))
         self.history.append({**record, "auc": auc(label, scores), "log_loss": log_loss(label, scores)})
         if self.best is None or self.history[-1]["auc"] > self.best.auc + 1e-6:
             weights = {name: value.clone() for name, value in self.learner.net.state_dict().items()}
@@ -149,6 +150,15 @@ def probabilities(net: Net, examples: Rows) -> npt.NDArray[np.float64]:
         batch = examples.batch(torch.arange(start, min(start + ROWS_AT_ONCE, len(examples))))
         parts.append(torch.sigmoid(forward(net, moved(batch, device))).cpu())
     return torch.cat(parts).double().numpy()
+
+
+def check_finite(scores: npt.NDArray[np.float64], epoch: int) -> None:
+    """Raise Diverged unless all scores of the stop split are finite: an epoch's last step has no loss after it."""
+    if wrong := len(scores) - int(np.isfinite(scores).sum()):
+        advice = "lower the rate" if epoch else "so were its parent's; train from scratch"
+        raise Diverged(
+            f"{wrong} of {len(scores)} scores of the stop split are not finite after epoch {epoch}; {advice}"
+        )
 
 
 def labels(examples: Rows) -> npt.NDArray[np.float64]:

@@ -99,7 +99,12 @@ class Training:
     def check(self) -> torch.device:
         """The device to train on. Raises what `run` raises of a training that cannot begin, and touches nothing."""
         device = chosen(self.config.device)
-        check_params(self.config.architecture, self.config.net_params())
+        params = self.config.net_params()
+        check_params(self.config.architecture, params)
+        if self.config.batch_size == 1 and params.get("batch_norm"):
+            raise TrainingFailed(
+                "batch_size 1 leaves batch norm no variance to divide by; give 2 or more, or batch_norm false"
+            )
         check_labels(self.dataset)
         return device
 

@@ -9,7 +9,7 @@ import torch.distributed as dist
 from torch import Tensor
 
 from model.metrics import auc, log_loss
-from model.run import Progress
+from model.run import Progress, check_finite
 from model.sharded.checkpoint import BEST, LATEST, Checkpoints
 from model.sharded.learner import ShardedLearner
 from model.sharded.plan import Plan
@@ -137,6 +137,7 @@ class ShardedRun:
         """Measure the net on the stop split, the same on every rank, and keep it if none was better."""
         state = self.state
         label, scores = self.learner.scores(self._reader("stop", SCORED_ROWS).parts(None))
+        check_finite(scores, state.epoch)
         best = max((record["auc"] for record in state.history), default=-math.inf)
         found = {"epoch": state.epoch, "loss": loss, "auc": auc(label, scores), "log_loss": log_loss(label, scores)}
         state.history.append(found)

@@ -50,6 +50,19 @@ def test_ftrl_follows_the_papers_recurrence(l1: float, l2: float, sparse: bool) 
         assert table[row].item() == pytest.approx(expected, abs=1e-12)
 
 
+@pytest.mark.parametrize("sparse", [False, True])
+def test_ftrl_without_beta_leaves_a_weight_that_never_had_a_gradient_at_zero(sparse: bool) -> None:
+    weight = nn.Parameter(torch.zeros(3, 1))
+    optimizer = FTRLProximal([weight], {"alpha": 0.3, "beta": 0.0, "l1": 0.5})
+
+    weight.grad = torch.tensor([[0.0], [2.0], [0.0]])
+    if sparse:
+        weight.grad = weight.grad.to_sparse(1)
+    optimizer.step()
+
+    assert weight[:, 0].tolist() == pytest.approx([0, paper_ftrl([2.0], alpha=0.3, beta=0.0, l1=0.5, l2=0.0), 0])
+
+
 def test_l1_leaves_a_weight_exactly_zero_until_its_evidence_exceeds_it() -> None:
     weight = nn.Parameter(torch.zeros(2))
     optimizer = FTRLProximal([weight], {"l1": 1.0})

@@ -1,7 +1,10 @@
+from collections.abc import Callable, Mapping
+
 import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.batch import FieldSize, Side, SideSizes
 from model.layers import FieldEmbedding
@@ -90,3 +93,36 @@ def test_without_a_gradient_the_layer_is_the_plain_one() -> None:
 
     with torch.no_grad():
         assert torch.equal(embedding.through(given, weight), F.linear(embedding(given), weight))
+
+
+class Products(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch ships it untyped
+    """Collects the shapes of the matrices that are multiplied."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]  # torch ships it untyped
+        self.shapes: set[tuple[torch.Size, ...]] = set()
+
+    def __torch_dispatch__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[Tensor, ...] = (),
+        kwargs: Mapping[str, object] | None = None,
+    ) -> object:
+        if func is torch.ops.aten.mm.default:
+            self.shapes.add(tuple(matrix.shape for matrix in args))
+        return func(*args, **(kwargs or {}))
+
+
+def test_products_by_id_are_of_few_shapes_however_many_ids_a_batch_names() -> None:
+    few = SideSizes(ids=(FieldSize("a", 90), FieldSize("d", 100)), bags=(), dense=0)
+    embedding, weight = FieldEmbedding(few, 16), torch.randn(HIDDEN, 32).requires_grad_()
+    draw = torch.Generator().manual_seed(7)
+
+    products = Products()
+    with products:
+        for most in range(1, 91):
+            ids = torch.randint(0, most, (ROWS, 2), generator=draw)
+            embedding.through(Side(ids, torch.empty(ROWS, 0)), weight).sum().backward()  # type: ignore[no-untyped-call]  # torch's
+
+    assert 0 < len(products.shapes) <= 8

@@ -7,6 +7,7 @@ import torch
 
 from model.data.dataset import Dataset
 from model.optim import PaperRecipe
+from model.train_config import Diverged
 from model.training import Progress, TrainConfig, TrainingFailed, TrainResult, train
 from tests.model.worlds import dataset
 
@@ -106,6 +107,20 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_says_where() -> None:
 
     with pytest.raises(TrainingFailed, match=r"the loss became (nan|inf) at epoch \d+, step \d+ of \d+"):
         run(config, learnable(300))
+
+
+def test_weights_that_the_last_step_of_an_epoch_spoiled_stop_the_run_too() -> None:
+    config = TrainConfig(recipe="adam", recipe_options={"rate": 1e38}, params=SMALL, batch_size=4096)
+
+    with pytest.raises(Diverged, match=r"30 of 30 scores of the stop split are not finite after epoch 1; lower"):
+        run(config, learnable(100))
+
+
+def test_batches_of_one_row_are_refused_for_batch_norm_alone() -> None:
+    with pytest.raises(TrainingFailed, match=r"batch_size 1 leaves batch norm no variance .* give 2 or more"):
+        run(TrainConfig(recipe="adam", params=SMALL, batch_size=1, epochs=1), learnable(50))
+
+    run(TrainConfig(recipe="adam", params=SMALL | {"batch_norm": False}, batch_size=1, epochs=1), learnable(50))
 
 
 @pytest.mark.parametrize(
