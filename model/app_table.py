@@ -93,13 +93,13 @@ class AppTable:
             self._fresh_ids.extend(app.id for app in chunk)
             self._fresh_rows.update((app.id, first + place) for place, app in enumerate(chunk))
 
-    def touch(self, pause: Callable[[], None]) -> None:
-        """Have what `gather` reads of the base at half precision mapped, in small steps with a pause after each.
+    def touch(self, pause: Callable[[], None], *, exact: bool) -> None:
+        """Have what `gather` reads of the base mapped, in small steps with a pause after each. exact: see there.
 
         Otherwise the first to ask for an app would wait for its pages, which matters after a swap.
         """
         if self._base:
-            read = (column for name, column in self._base.columns.items() if not name.endswith(LOWER))
+            read = (column for name, column in self._base.columns.items() if exact or not name.endswith(LOWER))
             touch(chain(map(torch.from_numpy, self._base.ids.arrays().values()), read), pause)
 
     def let_go(self, pause: Callable[[], None]) -> None:

@@ -80,6 +80,10 @@ class FastScorer:
         """The query's side. Raises ValueRefused where a value does not fit its field."""
         return self._requests.encode(query)
 
+    def recent(self) -> list[Query]:
+        """The last query of each user that was encoded lately."""
+        return self._requests.recent()
+
     @torch.inference_mode()
     def best(self, asks: Sequence[Ask]) -> list[Best]:
         """The best of each ask, in their order."""

@@ -5,6 +5,7 @@ fields are added up when the user is first seen, that of a context's value when 
 In any other net the context is among what is kept with the user.
 """
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -19,6 +20,9 @@ from model.shares import Floats, Share, Shares
 
 KEPT_VALUES = 10_000
 """Values of context fields whose share is kept, those seen last."""
+
+RECENT = 500
+"""Queries that are remembered for the next version to be warmed with."""
 
 
 @dataclass(frozen=True)
@@ -60,12 +64,14 @@ class RequestSide:
         self._own_names = frozenset(one.spec.name for one in self._own)
         self._shares = Shares(scorer.net, scorer.transform, fields=fields, own=self._own_names)
         self._slot = lru_cache(users)(lambda _: _Slot())
+        self._recent: deque[Query] = deque(maxlen=RECENT)
         self._share_of = lru_cache(KEPT_VALUES)(self._shares.of_one)
         self._crossed = lru_cache(KEPT_VALUES)(self._shares.of_crosses)
 
     def encode(self, query: Query) -> Encoded:
         """The query's side, one row. Raises ValueRefused where a value does not fit its field."""
         kept = self._kept(query)
+        self._recent.append(query)
         shares, statuses = [kept.share], dict(kept.statuses)
         for one in self._varying:
             values = query.context if one.spec.name in query.context else query.user
@@ -77,6 +83,10 @@ class RequestSide:
         if crossed:
             part += self._crossed(crossed)
         return Encoded(query, part, keys, statuses)
+
+    def recent(self) -> list[Query]:
+        """The last query of each user among the RECENT last."""
+        return list({query.user_id: query for query in self._recent.copy()}.values())
 
     def parts(self, encoded: Sequence[Encoded]) -> Part:
         """The request part of R queries, a row each."""

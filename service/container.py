@@ -53,6 +53,9 @@ TRIM_EVERY_S = 600.0
 REST = 6.0
 """Rests of a serving process after each step of what it does beside its requests, in the processor time of the step."""
 
+LONGER = 5.0
+"""How many times as long the rests are where memory is given back: each step stops the process's other threads too."""
+
 
 @dataclass(frozen=True)
 class Container:
@@ -90,15 +93,15 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     """
     home = Home(settings.home)
     home.ensure()
-    backend = _open(settings, home)
-    engine, metrics = Engine(), Metrics(metrics_folder)
-    features, bundles = backend.features, _bundles(settings, home, _pause_of(engine))
+    backend, engine, metrics = _open(settings, home), Engine(), Metrics(metrics_folder)
+    pause, slowly = _pauses_of(engine)
+    features, bundles = backend.features, _bundles(settings, home, pause)
     registry, readiness = Registry(backend.index, bundles), Readiness(engine)
     pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
     coordinator = Coordinator(registry, backend.rollouts, time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
-    stock = StoreStock(features, tables, _pause_of(engine))
-    preparation, unaided, restock = _shelves(settings, features, stock=stock, verdict=registry.verdict)
+    stock = StoreStock(features, tables, pause)
+    preparation, unaided = _preparations(settings, engine, stock=stock, verdict=registry.verdict)
     ready_version = partial(_prepare, registry.folder, preparation)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
     last_seen = LastSeen(home.pointer, prepare=partial(_prepare, bundles.fetch, unaided))
@@ -110,8 +113,8 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
         rollouts=backend.rollouts,
         pointer=registry.live,
         prepare=ready_version,
-        let_go=lambda former: former.shelf.base.let_go(stock.pause),
-        refresh=restock,
+        let_go=lambda former: former.shelf.base.let_go(slowly),
+        refresh=_restocker(settings, features, tables=tables, pause=slowly),
         remember=last_seen.remember,
         recall=last_seen.prepare,
         executor=executor,
@@ -220,22 +223,21 @@ def _tables(settings: Settings, registry: Registry, *, coordinator: Coordinator,
     return Tables(Home(settings.home).tables, parts)
 
 
-def _shelves(
-    settings: Settings, features: FeatureStore, *, stock: StoreStock, verdict: Callable[[str], GateReport | None]
-) -> tuple[Preparation, Preparation, Restocker]:
-    """What makes versions ready from the store, what does so without it, and what keeps their shelves up to date."""
+def _preparations(
+    settings: Settings, engine: Engine, *, stock: StoreStock, verdict: Callable[[str], GateReport | None]
+) -> tuple[Preparation, Preparation]:
+    """What makes versions ready from the store, and what does so without it."""
     resolver = Resolver(settings.precision, verdict)
-    preparation = Preparation(stock, resolver, settings.user_rows, stock.pause)
+    preparation = Preparation(stock, resolver, settings.user_rows, engine.recent, stock.pause)
     copy = CatalogueCopy(Home(settings.home).catalogue)
-    unaided = replace(preparation, stock=LocalStock(copy, stock.tables, stock.pause))
-    bases = Bases(
-        stock.tables,
-        ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase"),
-        clock=time.monotonic,
-        pause=stock.pause,
-    )
-    copied = copy if settings.redis_url else None
-    return preparation, unaided, Restocker(features, copy=copied, bases=bases, clock=time.monotonic)
+    return preparation, replace(preparation, stock=LocalStock(copy, stock.tables, stock.pause))
+
+
+def _restocker(settings: Settings, features: FeatureStore, *, tables: Tables, pause: Pause) -> Restocker:
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="rebase")
+    bases = Bases(tables, executor, clock=time.monotonic, pause=pause)
+    copied = CatalogueCopy(Home(settings.home).catalogue) if settings.redis_url else None
+    return Restocker(features, copy=copied, bases=bases, clock=time.monotonic)
 
 
 def _store_environment(settings: Settings) -> dict[str, str]:
@@ -250,7 +252,12 @@ def _prepare(folder: Callable[[str], Path], preparation: Preparation, version: s
     return preparation(folder(version))
 
 
-def _pause_of(engine: Engine) -> Pause:
-    """Between two steps of what a serving process does beside its requests; none while it serves nobody yet."""
+def _pauses_of(engine: Engine) -> tuple[Pause, Pause]:
+    """Between two steps of what a serving process does beside its requests, and longer; none while it serves nobody."""
     rest = Rests(REST, clock=time.thread_time, wait=time.sleep)
-    return lambda: rest() if engine.version is not None else None
+
+    def pause(times: float) -> None:
+        if engine.version is not None:
+            rest(times=times)
+
+    return partial(pause, 1.0), partial(pause, LONGER)

@@ -1,6 +1,6 @@
 """The live scorer, and its replacement by one reference swap."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -8,6 +8,7 @@ from service.errors import NoLiveVersion
 
 if TYPE_CHECKING:
     from model.fast_scorer import FastScorer, Precision
+    from model.query import Query
     from model.scorer import Scorer
     from service.catalogue import Shelf
 
@@ -44,6 +45,10 @@ class Engine:
         if self._live is None:
             raise NoLiveVersion
         return self._live
+
+    def recent(self) -> "Sequence[Query]":
+        """The last query of each user who asked lately, none before the first swap."""
+        return self._live.fast.recent() if self._live else ()
 
     def swap(self, live: Live) -> Live | None:
         """Serve `live` from the next request on; what served before it.

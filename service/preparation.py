@@ -4,6 +4,7 @@ A serving process does this beside its requests, so each step is a small one and
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,7 +12,8 @@ import torch
 
 from model.bundle import Bundle, Golden, load
 from model.fast_scorer import Ask, FastScorer, Precision
-from model.pauses import Pause
+from model.pauses import Pause, paused
+from model.query import Query, ValueRefused
 from model.rehearsal import finite_weights, golden_checks
 from model.report import Check, Limits
 from model.scorer import Scorer
@@ -35,13 +37,14 @@ class DryRunFailed(ServiceError):
 class Preparation:
     """What versions are made ready with.
 
-    stock: fills a version's shelf; precision: what a version serves in; users: whose rows each keeps; pause: between
-    two steps.
+    stock: fills a version's shelf; precision: what a version serves in; users: whose rows each keeps; recent: what was
+    asked lately; pause: between two steps.
     """
 
     stock: Callable[[Scorer, Sequence[Golden]], Stocked]
     precision: Callable[[str], Precision]
     users: int
+    recent: Callable[[], Iterable[Query]]
     pause: Pause
 
     def __call__(self, folder: Path) -> Live:
@@ -58,8 +61,9 @@ class Preparation:
         precision = self.precision(scorer.version)
         fast = FastScorer(scorer, precision=precision, error=stocked.error, users=self.users)
         live = Live(scorer.version, scorer, stocked.shelf, fast, precision, bundle.statistics.get("popularity", {}))
-        stocked.shelf.base.edition.table.touch(self.pause)
+        stocked.shelf.base.edition.table.touch(self.pause, exact=precision is Precision.EXACT)
         warm_up(live, bundle.golden, pause=self.pause)
+        meet(live, self.recent(), pause=self.pause)
         return live
 
 
@@ -79,6 +83,13 @@ def warm_up(live: Live, golden: Sequence[Golden], *, pause: Pause) -> None:
         if together:
             live.fast.best(together)
         pause()
+
+
+def meet(live: Live, recent: Iterable[Query], *, pause: Pause) -> None:
+    """Keep the rows of those who asked lately, who else would all be new to the version in its first second."""
+    for query in paused(recent, pause):
+        with suppress(ValueRefused):  # its schema may have another kind for a field
+            live.fast.encode(query)
 
 
 def _refuse_failed(scorer: Scorer, checks: Iterable[Check]) -> None:

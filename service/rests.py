@@ -17,7 +17,7 @@ class Rests(threading.local):
         self._wait = wait
         self._since = clock()
 
-    def __call__(self) -> None:
-        """Rest."""
-        self._wait(self._share * (self._clock() - self._since))
+    def __call__(self, *, times: float = 1.0) -> None:
+        """Rest, so many times as long as usual."""
+        self._wait(times * self._share * (self._clock() - self._since))
         self._since = self._clock()

@@ -192,8 +192,8 @@ def test_a_table_is_built_in_small_steps_with_a_pause_after_each(scorer: Scorer,
 
 
 def test_touching_a_table_changes_nothing_of_it(scorer: Scorer, mapped: AppTable) -> None:
-    mapped.touch(lambda: None)
-    scorer.table(APPS).touch(lambda: None)
+    mapped.touch(lambda: None, exact=True)
+    scorer.table(APPS).touch(lambda: None, exact=False)
 
     assert_same(mapped.gather(rows_of(3), exact=True), in_memory(scorer).gather(rows_of(3), exact=True))
 

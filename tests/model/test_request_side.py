@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.query import Query, ValueRefused
-from model.request_side import RequestSide
+from model.request_side import RECENT, RequestSide
 from model.schema import FeatureSchema
 from model.scorer import Scorer
 from tests.model.encoders import EVERYTHING, queries, schemas, scorer_of
@@ -51,6 +51,19 @@ def test_crosses_of_user_and_context_are_added_when_both_are_known(asked: list[Q
 
     for query in asked:
         check(side, scorer, query)
+
+
+def test_the_last_query_of_each_recent_user_is_remembered() -> None:
+    side = RequestSide(SCORER, users=1)
+
+    for number in range(RECENT + 2):
+        side.encode(Query(f"u{number}", {"plan": "v1"}))
+    side.encode(Query("u5", {"plan": "v2"}))
+
+    recent = {query.user_id: query for query in side.recent()}
+    assert len(recent) == RECENT - 1
+    assert recent["u5"].user == {"plan": "v2"}
+    assert {"u0", "u1", "u2"}.isdisjoint(recent)
 
 
 def test_a_user_who_changed_is_read_again() -> None:

@@ -28,4 +28,4 @@ def tables_of(container: Container, parts: TableParts | None = None) -> Tables:
 def preparation_of(container: Container, stock: StoreStock | LocalStock | None = None) -> Preparation:
     """By default from the container's store."""
     from_store = StoreStock(container.features, tables_of(container), nothing)
-    return Preparation(stock or from_store, lambda _: Precision.EXACT, 100, nothing)
+    return Preparation(stock or from_store, lambda _: Precision.EXACT, 100, tuple, nothing)

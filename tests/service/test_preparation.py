@@ -9,6 +9,7 @@ import torch
 from model.app_table import AppTable
 from model.bundle import REQUIRED, Bundle, load, save
 from model.manifest import BundleError
+from model.query import Query
 from model.scorer import Scorer
 from service.container import Container
 from service.errors import UnknownVersion
@@ -43,7 +44,7 @@ def test_the_files_of_a_table_are_read_before_the_first_request_waits_for_them(
     container: Container, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     touched: list[AppTable] = []
-    monkeypatch.setattr(AppTable, "touch", lambda table, pause: touched.append(table))
+    monkeypatch.setattr(AppTable, "touch", lambda table, pause, *, exact: touched.append(table))
     live = container.prepare(LIVE)
     assert touched == [live.shelf.base.edition.table]
 
@@ -77,14 +78,28 @@ def test_a_version_that_is_not_registered_is_refused_whatever_its_name(container
         container.prepare("../../etc")
 
 
-def test_every_file_and_every_golden_request_is_a_step_with_a_pause_after_it(
+def test_every_file_vocabulary_and_golden_request_is_a_step_with_a_pause_after_it(
     container: Container, bundle: Bundle
 ) -> None:
     pauses = list[None]()
     load(container.registry.folder(LIVE), pause=lambda: pauses.append(None))
-    assert len(pauses) == len(REQUIRED)
+    assert len(pauses) == len(REQUIRED) + len(bundle.transform.vocabularies)
     dry_run(Scorer.of(bundle), bundle, pause=lambda: pauses.append(None))
     assert len(pauses) > len(REQUIRED) + 3 * len(bundle.golden)
+
+
+def test_who_asked_lately_is_no_stranger_to_the_next_version(container: Container) -> None:
+    container.engine.swap(container.prepare(LIVE))
+    for user in ("u1", "u2", "u1"):
+        container.ranker.rank_with(container.engine.live(), RankQuery(user))
+    asked_before = container.engine.recent()
+    odd = Query("u3", {name: ["of", "no", "kind"] for name in asked_before[0].user} | {"country": 3.5})
+
+    live = replace(preparation_of(container), recent=lambda: [odd, *asked_before])(container.registry.folder(LIVE))
+
+    known = {query.user_id for query in live.fast.recent()}
+    assert {"u1", "u2"} <= known
+    assert "u3" not in known
 
 
 def test_loading_draws_no_random_number_and_holds_weights_of_its_own(bundle: Bundle) -> None:

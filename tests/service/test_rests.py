@@ -6,11 +6,12 @@ from service.rests import Rests
 
 
 def test_rests_last_in_proportion_to_the_processor_time_that_the_step_took() -> None:
-    used, rested = iter([1.0, 1.5, 1.5, 3.5, 3.5]), list[float]()
+    used, rested = iter([1.0, 1.5, 1.5, 3.5, 3.5, 4.5, 4.5]), list[float]()
     rest = Rests(2.0, clock=lambda: next(used), wait=rested.append)
     rest()
     rest()
-    assert rested == [1.0, 4.0]
+    rest(times=5)
+    assert rested == [1.0, 4.0, 10.0]
 
 
 def test_the_work_of_one_thread_does_not_make_another_rest() -> None:
