@@ -32,7 +32,7 @@ class Refused(ValueError):
     """What was sent does not fit the live schema or the bounds; every refusal is listed."""
 
     def __init__(self, *refusals: Refusal) -> None:
-        told = "; ".join(f"{one.pointer}: {one.detail}" for one in refusals[:TOLD])
+        told = "; ".join(f"{one.pointer or 'the body'}: {one.detail}" for one in refusals[:TOLD])
         super().__init__(told if len(refusals) <= TOLD else f"{told}; and {len(refusals) - TOLD} more")
         self.refusals = refusals
 

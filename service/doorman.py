@@ -162,13 +162,24 @@ class Doorman:
             self._hand(place, self._waiting.popleft())
         wanted = self._next() is not None
         if wanted and not self._listening:
-            self._listener.listen(BACKLOG)
-            self._listening = True
+            self._listening = self._begins_to_listen()
+            if not self._listening:
+                return
         if wanted and not self._accepting:
             self._selector.register(self._listener, selectors.EVENT_READ, self._accept)
         elif self._accepting and not wanted:
             self._selector.unregister(self._listener)
         self._accepting = wanted
+
+    def _begins_to_listen(self) -> bool:
+        """Where two servers were bound to one address before either listened, only the first can; the other ends."""
+        try:
+            self._listener.listen(BACKLOG)
+        except OSError as error:
+            address = self._listener.getsockname()
+            log.critical("%s port %d: %s; give another with --port", *address[:2], error.strerror)
+            self._closed = True
+        return not self._closed
 
     def _next(self) -> Place | None:
         """Who is to have the next connection: the one with the fewest, and of those the one that waited longest."""

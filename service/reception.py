@@ -1,11 +1,14 @@
 """A worker's side of the door: uvicorn, which is handed its connections instead of accepting them."""
 
 import asyncio
+import json
 import logging
+import os
 import socket
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Sequence, Sized
 
 from uvicorn import Server
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from service.place import BACK, CLOSED, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED
@@ -14,6 +17,16 @@ WORDS_AT_ONCE, SOCKETS_AT_ONCE, TAKEN_AT_ONCE = 64, 16, 64
 TURN_S = 0.01
 TURNS_TO_GIVE, TURNS_TO_LEAVE = 50, 100
 CONNECTIONS = FRESH + RETURNED
+
+UNREADABLE = {
+    "type": "about:blank",
+    "title": "Bad request",
+    "status": 400,
+    "detail": "what was sent cannot be read as a request of HTTP/1.1; mend it and send it on a new connection",
+    "instance": "",
+    "errors": [],
+}
+"""The problem that what is not HTTP is answered with: no application sees it."""
 
 log = logging.getLogger(__name__)
 
@@ -30,18 +43,40 @@ class Joined(asyncio.Transport):
         self._head: bytes | None = None
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
-        """Write, but for a head that a body follows."""
+        """Write, but for a head that a body follows, and what comes after the end of the connection."""
+        if self._transport.is_closing():
+            return
         if self._head is None and self._cycle.response_started and self._cycle.scope["method"] != "HEAD":
             self._head = bytes(data)
             return
         self._transport.write(self._head + data if self._head else data)
         self._head = b""
 
+    def is_closing(self) -> bool:
+        """Whether the connection is being closed, which uvicorn asks before it says that a body may come."""
+        return self._transport.is_closing()
+
     def close(self) -> None:
         """Close it after what was held back."""
-        if self._head:
+        if self._head and not self._transport.is_closing():
             self._transport.write(self._head)
         self._transport.close()
+
+
+class Paced(FlowControl):
+    """Reads nothing more while a request that has arrived waits for those before it to be answered.
+
+    uvicorn reads on as each is begun, and a client that reads no answer could have it hold requests without end.
+    """
+
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
+
+    def resume_reading(self) -> None:
+        """Read on, unless a request waits."""
+        if not self._waiting:
+            super().resume_reading()
 
 
 class Guest(HttpToolsProtocol):
@@ -52,6 +87,25 @@ class Guest(HttpToolsProtocol):
 
     left: Callable[[], None]
     answered: Callable[["Guest"], None]
+    _arriving = False
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
+        """Begin."""
+        super().connection_made(transport)
+        self.flow = Paced(transport, self.pipeline)
+
+    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes whatever is under way
+        """Keep the connection until what was asked is answered, where all of it is here: the client may still read."""
+        if self.cycle is None or self.cycle.response_complete or self._arriving:
+            return False
+        self.cycle.keep_alive = False
+        return True
+
+    def on_message_begin(self) -> None:
+        """Note that a request is arriving, whatever becomes of one before it."""
+        super().on_message_begin()
+        self._arriving = True
+        self._unset_keepalive_if_required()
 
     def on_headers_complete(self) -> None:
         """Begin an answer."""
@@ -59,10 +113,25 @@ class Guest(HttpToolsProtocol):
         if isinstance(self.cycle, RequestResponseCycle):
             self.cycle.transport = Joined(self.transport, self.cycle)
 
+    def on_message_complete(self) -> None:
+        """Note that all of it is here; the next is waited for where it was answered before that."""
+        super().on_message_complete()
+        self._arriving = False
+        self.expect()
+
     def on_response_complete(self) -> None:
         """Say so."""
         super().on_response_complete()
         self.answered(self)
+
+    def send_400_response(self, msg: str) -> None:
+        """Answer what is not HTTP as every other error is."""
+        request_id = os.urandom(16).hex()
+        body = json.dumps(UNREADABLE | {"request_id": request_id})
+        head = ("HTTP/1.1 400 Bad Request", "content-type: application/problem+json", f"content-length: {len(body)}")
+        lines = (*head, f"x-request-id: {request_id}", "connection: close", "", body)
+        self.transport.write("\r\n".join(lines).encode())
+        self.transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Say so."""
@@ -71,13 +140,15 @@ class Guest(HttpToolsProtocol):
 
     @property
     def idle(self) -> bool:
-        """True between two requests: none of the next is read, and none of the answer is still to be written."""
-        nothing_read = self.headers is None or self.timeout_keep_alive_task is not None
-        return nothing_read and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
+        """True between two requests: all of one is read and none of the next, and no answer is still to be written."""
+        between = not self._arriving and (self.headers is None or self.timeout_keep_alive_task is not None)
+        return between and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
 
     def expect(self) -> None:
-        """Wait for a next request no longer than is usual after an answer."""
-        if self.headers is None and not self.transport.is_closing():
+        """Where nothing arrives and nothing is unanswered, wait for a next request no longer than after an answer."""
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self._arriving and not self.transport.is_closing():
+            self._unset_keepalive_if_required()
             self.timeout_keep_alive_task = self.loop.call_later(
                 self.timeout_keep_alive, self.timeout_keep_alive_handler
             )

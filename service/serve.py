@@ -47,10 +47,10 @@ class AddressTaken(ServiceError):
 
 
 class WorkersFailed(ServiceError):
-    """A worker ended before it could serve."""
+    """A worker ended before it could serve, or nobody could be let in."""
 
     def __init__(self) -> None:
-        super().__init__("a worker could not start; its log lines above say why")
+        super().__init__("a worker could not start, or no connection be accepted; the log lines above say why")
 
 
 def serve(environ: MutableMapping[str, str], *, announce: Callable[[str], None]) -> None:

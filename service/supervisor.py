@@ -67,7 +67,8 @@ class Supervisor(Multiprocess):
         """Start the workers and wait until they serve, or one of them cannot."""
         self._doorman.start()
         self.processes += [self._started() for _ in range(self.processes_num)]
-        if all(process.wait_until_ready(self._start_s, self.should_exit) for process in self.processes):
+        ready = all(process.wait_until_ready(self._start_s, self.should_exit) for process in self.processes)
+        if ready and self._doorman.alive:
             self._when_ready()
         elif not self.should_exit.is_set():
             self.failed = True

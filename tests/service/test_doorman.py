@@ -337,3 +337,25 @@ def test_where_files_run_out_connections_wait_in_the_backlog(
     entrance.client()
     assert taken(worker)([1])
     assert [record.getMessage() for record in caplog.records] == ["connections wait: [Errno 24] Too many open files"]
+
+
+def test_where_another_server_listens_first_it_ends_and_names_the_address(
+    stack: ExitStack, caplog: pytest.LogCaptureFixture
+) -> None:
+    first, second = (stack.enter_context(socket.socket()) for _ in range(2))
+    for one in (first, second):
+        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    first.bind(("127.0.0.1", 0))
+    second.bind(first.getsockname())
+    doorman = Doorman(second, room=ROOM, clock=time.monotonic)
+    stack.callback(doorman.close)
+    worker = Played()
+    stack.callback(worker.tidy)
+    first.listen()
+    doorman.start()
+    doorman.seat(worker.place)
+    worker.say(READY)
+    assert soon(lambda: not doorman.alive)
+    (told,) = [record.getMessage() for record in caplog.records]
+    assert str(first.getsockname()[1]) in told
+    assert "in use" in told

@@ -2,6 +2,7 @@
 
 import asyncio
 import http.client
+import json
 import logging
 import os
 import select
@@ -26,9 +27,9 @@ WORK_S = 0.01
 
 
 class Worker:
-    """A server in a thread. /held answers when `release` is set, /long after work; anything else does at once.
+    """A server in a thread. /held answers when `release` is set, /long after work, /whole when all of the body is here.
 
-    The answer is the client's port.
+    Anything else does at once, and the answer is the client's port.
     """
 
     def __init__(self) -> None:
@@ -43,7 +44,9 @@ class Worker:
         self.thread = Thread(target=self._run)
         self.thread.start()
 
-    async def application(self, scope: MutableMapping[str, Any], _receive: object, send: Any) -> None:  # noqa: ANN401
+    async def application(self, scope: MutableMapping[str, Any], receive: Any, send: Any) -> None:  # noqa: ANN401
+        while scope["path"] == "/whole" and (await receive())["more_body"]:
+            pass
         if scope["path"] == "/held":
             self.arrived.set()
             while not self.release.is_set():
@@ -122,6 +125,19 @@ def ask(client: http.client.HTTPConnection, path: str = "/") -> int:
     """The port that the server sees this client at."""
     client.request("GET", path)
     return int(client.getresponse().read())
+
+
+def answered(client: http.client.HTTPConnection) -> int:
+    """The same, to what was sent by hand."""
+    assert client.sock is not None
+    answer = http.client.HTTPResponse(client.sock)
+    answer.begin()
+    return int(answer.read())
+
+
+def send(client: http.client.HTTPConnection, data: bytes) -> None:
+    assert client.sock is not None
+    client.sock.sendall(data)
 
 
 def own_port(client: http.client.HTTPConnection) -> int:
@@ -267,6 +283,107 @@ def test_a_connection_in_the_middle_of_a_request_stays_where_it_is(house: House)
     answer.begin()
     assert int(answer.read()) == own_port(client)
     assert sum(counts(one, other)) == 3
+
+
+@pytest.mark.parametrize(
+    ("begun", "rest"),
+    [
+        (b"GET / HTTP/1.1\r\n\r\nGET / HTTP/1.1\r\nhost: ", b"here\r\n\r\n"),
+        (b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\n", b"bodyGET / HTTP/1.1\r\n\r\n"),
+    ],
+    ids=["a beginning of the next request", "a body answered before it came"],
+)
+def test_a_connection_stays_where_half_of_something_was_read_though_its_last_answer_is_out(
+    house: House, begun: bytes, rest: bytes
+) -> None:
+    one = house.worker()
+    halves, others = ([house.client() for _ in range(6)] for _ in range(2))
+    for client in halves:
+        send(client, begun)
+        assert answered(client) == own_port(client)
+    assert [ask(client) for client in others] == [own_port(client) for client in others]
+    other = house.worker()
+    assert soon(lambda: counts(one, other) == [6, 6])
+    for client in halves:
+        send(client, rest)
+        assert answered(client) == own_port(client)
+
+
+def test_after_the_rest_of_a_body_that_was_answered_before_it_came_the_next_request_is_waited_for_as_usual(
+    house: House,
+) -> None:
+    one, client, other = house.worker(), house.client(), house.client()
+    send(client, b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nbo")
+    assert answered(client) == own_port(client)
+    send(client, b"dy")
+    assert ask(other) == own_port(other)  # by now the rest is read too
+    assert [guest.idle for guest in guests(one) if guest.client and guest.client[1] == own_port(client)] == [True]
+
+
+def test_a_client_that_waits_for_leave_to_send_its_body_gets_it(house: House) -> None:
+    house.worker()
+    client = house.client()
+    send(client, b"POST /whole HTTP/1.1\r\nexpect: 100-continue\r\ncontent-length: 4\r\n\r\n")
+    assert client.sock is not None
+    assert client.sock.recv(1000) == b"HTTP/1.1 100 Continue\r\n\r\n"
+    send(client, b"body")
+    assert answered(client) == own_port(client)
+
+
+def test_a_client_that_has_said_all_and_still_reads_is_answered(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    client.request("GET", "/held")
+    assert worker.arrived.wait(PATIENCE_S)
+    assert client.sock is not None
+    client.sock.shutdown(socket.SHUT_WR)
+    other = house.client()
+    assert ask(other) == own_port(other)  # by now the end of the first is known too
+    worker.release.set()
+    port = own_port(client)
+    answer = client.getresponse()
+    assert (int(answer.read()), answer.headers["connection"]) == (port, "close")
+
+
+def test_of_requests_sent_before_an_answer_is_read_a_bounded_number_is_held(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    send(client, b"GET /held HTTP/1.1\r\n\r\n" + b"GET /whole HTTP/1.1\r\n\r\n")
+    assert worker.arrived.wait(PATIENCE_S)
+    assert soon(lambda: [len(guest.pipeline) for guest in guests(worker)] == [1])
+    (guest,) = guests(worker)
+    guest.flow.resume_reading()  # as uvicorn does when a request is begun
+    assert guest.flow.read_paused
+    worker.release.set()
+    received = b""
+    while received.count(str(own_port(client)).encode()) < 2:
+        assert client.sock is not None
+        received += client.sock.recv(1000)
+    assert ask(client) == own_port(client)
+
+
+def test_an_answer_to_a_connection_that_is_over_is_dropped_without_an_error(
+    house: House, caplog: pytest.LogCaptureFixture
+) -> None:
+    worker, client = house.worker(), house.client()
+    send(client, b"GET /held HTTP/1.1\r\n\r\nGET /whole HTTP/1.1\r\n\r\nno HTTP\r\n\r\n")
+    assert worker.arrived.wait(PATIENCE_S)
+    assert soon(lambda: counts(worker) == [0])
+    worker.release.set()
+    assert soon(lambda: not worker.server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.ERROR] == []
+
+
+def test_what_is_not_http_is_answered_with_a_problem(house: House) -> None:
+    house.worker()
+    client = house.client()
+    send(client, b"hello\r\n\r\n")
+    assert client.sock is not None
+    answer = http.client.HTTPResponse(client.sock)
+    answer.begin()
+    found = json.loads(answer.read())
+    assert (answer.status, answer.headers["content-type"]) == (400, "application/problem+json")
+    assert (found["status"], found["request_id"]) == (400, answer.headers["x-request-id"])
+    assert found["detail"]
+    assert client.sock.recv(1) == b""
 
 
 def test_a_worker_that_leaves_gives_its_connections_to_the_others_and_no_client_notices(house: House) -> None:

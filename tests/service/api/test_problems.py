@@ -31,6 +31,10 @@ def test_requests_without_an_id_get_different_ones(reader: Client) -> None:
     assert len({reader.get("/livez").headers["x-request-id"] for _ in range(5)}) == 5
 
 
+def test_what_is_wrong_with_the_body_as_a_whole_says_so(reader: Client) -> None:
+    assert problem(reader.post("/rank"), 422)["detail"].startswith("the body: ")
+
+
 def test_what_nobody_foresaw_is_a_500_that_tells_the_log_the_cause_and_the_client_nothing(
     reader: Client, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
