@@ -217,9 +217,12 @@ def parse_schema(text: str, *, origin: str = "schema.yaml") -> FeatureSchema:
     """Read a schema from YAML text. Raises SchemaError naming `origin` and the first thing wrong."""
     try:
         raw = yaml.load(text, Loader=LOADER)
-        return FeatureSchema.model_validate(raw)
     except yaml.YAMLError as error:
         raise SchemaError(f"{origin} is not YAML: {error}") from error
+    if raw is None:
+        raise SchemaError(f"{origin} is empty; draft one with `appshelf draft FOLDER --out FILE`")
+    try:
+        return FeatureSchema.model_validate(raw)
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"]) or "the schema"

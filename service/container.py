@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 
-from model.pauses import Pause
+from model.pauses import Pause, unpaused
 from model.report import GateReport
 from service.background import Background, Beside, Repeated
 from service.breaker import Breaker
@@ -162,6 +162,16 @@ def _bundles(settings: Settings, home: Home, pause: Pause) -> BundleStore:
     if url := settings.bundles_url:
         return SharedBundles(url, home.bundles, pause=pause)
     return LocalBundles(home.bundles, pause=pause)
+
+
+def check_addresses(settings: Settings) -> None:
+    """Raise SettingsRefused or BundlesUrlRefused where Redis or the bundles have an address that no process could use.
+
+    Nothing is connected: whether anything answers there is not looked at.
+    """
+    if settings.redis_url is not None:
+        RedisLink(settings.redis_url.get_secret_value(), timeout_s=settings.redis_timeout_s)
+    _bundles(settings, Home(settings.home), unpaused)
 
 
 def _desk(settings: Settings, ranker: Ranker) -> RankDesk:

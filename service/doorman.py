@@ -30,7 +30,9 @@ class Doorman:
     room: the most connections that one worker is given; past it, and while no worker is ready, they wait in the
     backlog. A worker that takes nothing for LOOK_EVERY_S, or dies, loses its place, and what it has not taken goes to
     others. Where one worker has more than another it is asked for connections that are between two requests, which
-    their clients do not notice; so they even out after a restart. clock: monotonic seconds.
+    their clients do not notice; so they even out after a restart. A worker that has nothing to answer with, as it could
+    not load the live version, is given connections only while no other has, and is asked for those that it got.
+    clock: monotonic seconds.
     """
 
     def __init__(self, listener: socket.socket, *, room: int, clock: Callable[[], float]) -> None:
@@ -96,7 +98,7 @@ class Doorman:
         now = self._clock()
         if self._rests_until > now:
             return self._rests_until - now
-        unsettled = any(place.open and place.untaken for place in self._places) or self._uneven()
+        unsettled = any(place.open and place.untaken for place in self._places) or self._uneven() or self._misplaced()
         return max(0.0, self._looked + LOOK_EVERY_S - now) if unsettled else None
 
     def _admit(self) -> None:
@@ -144,13 +146,25 @@ class Doorman:
             if place.stuck and self._next():
                 self._waiting += place.take_back()
                 place.say(KNOCK)
+        for place in self._misplaced():
+            place.say(GIVE * place.count)
         if uneven := self._uneven():
             most, excess = uneven
             most.say(GIVE * excess)
 
+    def _able(self) -> list[Place]:
+        """Those who can answer, or where nobody can, all who are there."""
+        there = [place for place in self._places if place.open and not place.stuck]
+        return [place for place in there if place.stocked] or there
+
+    def _misplaced(self) -> list[Place]:
+        """Those who have connections and nothing to answer with, where others have."""
+        able = self._able()
+        return [one for one in self._places if one.open and not one.stuck and one.count and able and one not in able]
+
     def _uneven(self) -> tuple[Place, int] | None:
         """The worker that has the most, and how many more than its share over the one that has the fewest."""
-        able = [place for place in self._places if place.open and not place.stuck]
+        able = self._able()
         counts = [place.count for place in able]
         if not able or max(counts) - min(counts) < 2:
             return None
@@ -185,7 +199,7 @@ class Doorman:
         """Who is to have the next connection: the one with the fewest, and of those the one that waited longest."""
         if self._rests_until > self._clock():
             return None
-        able = [one for one in self._places if one.open and not one.stuck and one.count < self._room]
+        able = [one for one in self._able() if one.count < self._room]
         return min(able, key=lambda one: (one.count, one.turn), default=None)
 
     def _accept(self) -> None:

@@ -245,6 +245,16 @@ class HomeUnusable(ServiceError):
         super().__init__(f"the home {home} cannot be used ({reason}); set APPSHELF_HOME to a folder you can write")
 
 
+class HomeGone(ServiceError):
+    """The home that a server was started on has been moved, removed or unmounted since."""
+
+    def __init__(self, home: Path, *, missing: str) -> None:
+        super().__init__(
+            f"the home {home} is not the one that this server was started on: its {missing} is gone; "
+            "mount it or move it back, or start the server anew"
+        )
+
+
 class ForeignData(ServiceError):
     """A demo would write over someone's own data."""
 

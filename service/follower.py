@@ -139,9 +139,12 @@ class Follower:
         return recalled is not None
 
     def _heartbeat(self) -> None:
-        """Renew the lease when a quarter of it is over or the version changed: each beat costs the disk a write."""
+        """Renew the lease when a quarter of it is over, the version changed or the clock was set back.
+
+        Not at every turn, since each beat costs the disk a write.
+        """
         version, now = self._parts.engine.version, self._parts.clock()
-        due = self._beat is None or now - self._beat[1] >= self._parts.pace.lease_timeout_s / 4
+        due = self._beat is None or not 0 <= now - self._beat[1] < self._parts.pace.lease_timeout_s / 4
         if due or (self._beat is not None and self._beat[0] != version):
             self._parts.rollouts.heartbeat(self._parts.process, version)
             self._beat = version, now

@@ -41,7 +41,7 @@ def read_import(format_name: str, path: Path, *, schema: Path | None) -> Importe
     """
     if format_name == FRAPPE:
         return Imported(*frappe.load(path), schema="the benchmark's")
-    log = read_log(path, Format(format_name))
+    log = read_log(path, Format(format_name), own_schema=schema is None)
     if schema:
         return Imported(*prepare(log, read_schema(schema)), schema=str(schema))
     if log.schema:
@@ -50,8 +50,8 @@ def read_import(format_name: str, path: Path, *, schema: Path | None) -> Importe
 
 
 def draft_schema(path: Path) -> Draft:
-    """Draft a schema from a log, in whichever format it is. Raises ImportRefused."""
-    return draft(read_log(path, format_of(path)))
+    """Draft a schema from a log, in whichever format it is, whatever schema it has. Raises ImportRefused."""
+    return draft(read_log(path, format_of(path), own_schema=False))
 
 
 def format_of(path: Path) -> Format:

@@ -16,6 +16,9 @@ GIVE, KNOCK = b"g", b"k"
 READY, LEAVING, CLOSED = b"+", b"-", b"."
 """From a worker: it takes connections; it takes none any more; one that it had is over."""
 
+EMPTY, STOCKED = b"0", b"1"
+"""From a worker, which is taken to be stocked unless it says otherwise: it has nothing yet to answer with; it has."""
+
 BACK = b"<"
 """From a worker, with a connection: this one is for another worker."""
 
@@ -25,8 +28,9 @@ WORDS_AT_ONCE, SOCKETS_AT_ONCE = 4096, 16
 class Place:
     """A worker as the doorman sees it; ended: a descriptor that becomes readable when the worker's process ends.
 
-    count: the connections that it has or is about to take. Both ends of the pair are held: what the worker has not
-    taken can so be read back, which the kernel does for one side or the other and never for both.
+    count: the connections that it has or is about to take; stocked: whether it has something to answer with. Both ends
+    of the pair are held: what the worker has not taken can so be read back, which the kernel does for one side or the
+    other and never for both.
     """
 
     def __init__(self, pair: tuple[socket.socket, socket.socket], ended: int) -> None:
@@ -35,6 +39,7 @@ class Place:
         self.count = 0
         self.turn = 0
         self.open = self.stuck = False
+        self.stocked = True
         self._sent = self._sent_before = 0
         for end in pair:
             end.setblocking(False)
@@ -58,6 +63,8 @@ class Place:
         except BlockingIOError:
             return b"", []
         self.count -= words.count(CLOSED) + words.count(BACK)
+        if EMPTY in words or STOCKED in words:
+            self.stocked = words.rfind(STOCKED) > words.rfind(EMPTY)
         return words, [socket.socket(fileno=one) for one in given]
 
     @property

@@ -2,6 +2,9 @@
 
 from service.engine import Engine
 
+SERVES = "serves"
+"""In the state of the application's lifespan: says whether a version serves. A server without it always has answers."""
+
 
 class Readiness:
     """Ready from the first warm version until the process is told to end; a store that is away changes nothing."""

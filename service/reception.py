@@ -11,7 +11,8 @@ from uvicorn import Server
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from service.place import BACK, CLOSED, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED
+from service.place import BACK, CLOSED, EMPTY, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED, STOCKED
+from service.readiness import SERVES
 
 WORDS_AT_ONCE, SOCKETS_AT_ONCE, TAKEN_AT_ONCE = 64, 16, 64
 TURN_S = 0.01
@@ -167,6 +168,7 @@ class Reception(Server):
     _untold = b""
     _shut = False
     _owed = 0
+    _stocked = True
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then say that connections may come."""
@@ -177,7 +179,13 @@ class Reception(Server):
         self._welcomed: set[asyncio.Task[None]] = set()
         await super().startup(sockets=[])
         asyncio.get_running_loop().add_reader(self._door, self._take)
+        self._tell_stock()
         self._tell(READY)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second: say where there has come to be something to answer with, or no longer is."""
+        self._tell_stock()
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing more, give to others what is between two requests, and let the rest end."""
@@ -276,6 +284,13 @@ class Reception(Server):
                 self._shut = True
                 return given
         return len(guests)
+
+    def _tell_stock(self) -> None:
+        serves: Callable[[], bool] | None = self.lifespan.state.get(SERVES)
+        stocked = serves is None or serves()
+        if stocked != self._stocked:
+            self._stocked = stocked
+            self._tell(STOCKED if stocked else EMPTY)
 
     def _tell(self, words: bytes) -> None:
         self._untold += words

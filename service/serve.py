@@ -18,7 +18,7 @@ from uvicorn import Config
 
 from model.sealed import sweep
 from service.companion import Companion
-from service.errors import ServiceError
+from service.errors import HomeGone, ServiceError
 from service.home import Home, exclusive
 from service.keys import Keys, check_bind
 from service.reception import Guest
@@ -177,17 +177,31 @@ def supervise(settings: Settings, listener: socket.socket, *, when_ready: Callab
 
 def worker() -> "FastAPI":
     """The application of one worker process, which ends when its supervisor does, however that ended."""
-    if supervisor := multiprocessing.parent_process():
+    supervisor = multiprocessing.parent_process()
+    if supervisor:
         Thread(target=_end_with, args=(supervisor.join,), daemon=True).start()
     gc.disable()  # what is imported stays, and searching it for cycles takes a quarter of the start
-    from service.asgi import create  # after the watch: importing torch takes a second
-
     try:
+        if supervisor:
+            refuse_vanished(os.environ)
+        from service.asgi import create  # after the watch: importing torch takes a second
+
         application = create(os.environ)
     except ServiceError as error:
         raise SystemExit(f"appshelf: {error}") from error
     _pass_over_what_stays()
     return application
+
+
+def refuse_vanished(environ: Mapping[str, str]) -> None:
+    """Raise HomeGone where the lock of this server is no longer in its home, so that no worker makes an empty one.
+
+    It would be another store, with another admin key, beside that of the other workers. Raises SettingsRefused.
+    """
+    settings = Settings.from_env(environ)
+    lock = Home(settings.home).serve_lock
+    if settings.redis_url is None and not lock.exists():
+        raise HomeGone(settings.home, missing=lock.name)
 
 
 def _pass_over_what_stays() -> None:

@@ -17,6 +17,8 @@ from service.place import Place
 from service.reception import Reception
 
 OWN_FILES = 128
+AGAIN_AFTER_S = 2.0
+"""From one start of a worker to the next of its successor, so that what fails at its start at once is not all we do."""
 ENDINGS = frozenset({signal.SIGINT, signal.SIGTERM})
 
 log = logging.getLogger(__name__)
@@ -36,6 +38,14 @@ class Ending(Event):
 
 class Worker(Process):
     """A worker process, whose server is handed its connections."""
+
+    began = float("-inf")
+
+    def start(self) -> None:
+        """Begin it, and leave its end of the pipe to it, so that a dead one is not waited for as a slow one is."""
+        self.began = time.monotonic()
+        super().start()
+        self.child_conn.close()
 
     @property
     def server(self) -> Server:
@@ -84,9 +94,12 @@ class Supervisor(Multiprocess):
             if self.should_exit.is_set():
                 return
             if not process.is_alive(timeout=self.config.timeout_worker_healthcheck):
+                if isinstance(process, Worker) and time.monotonic() < process.began + AGAIN_AFTER_S:
+                    continue
+                ending = self._ending_of(process)
                 process.kill()
                 process.join()
-                log.info("worker %s died", process.pid)
+                log.error("worker %s %s, and another is started in its place", process.pid, ending)
                 self.processes[place] = self._started()
 
     def restart_all(self) -> None:
@@ -112,6 +125,13 @@ class Supervisor(Multiprocess):
         """Accept nothing more, then ask the workers to end."""
         self._doorman.close()
         super().terminate_all()
+
+    def _ending_of(self, process: Process) -> str:
+        """How a worker that is to be replaced has ended, or that it is stuck."""
+        code = process.exitcode
+        if code is None:
+            return f"gave no sign for {self.config.timeout_worker_healthcheck} s and is killed"
+        return f"was ended by signal {-code}" if code < 0 else f"ended by itself with exit code {code}"
 
     def _started(self) -> Worker:
         ours, theirs = socket.socketpair()

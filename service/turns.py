@@ -19,8 +19,8 @@ class Turn:
 class OneAtATime:
     """True in the one process that holds a turn's lease.
 
-    It is renewed when a third of it is over, so that while it is held the store is seldom written. clock: epoch
-    seconds, the same for every process.
+    It is renewed when a third of it is over, so that while it is held the store is seldom written, and when the clock
+    was set back, so that it does not outlive its process. clock: epoch seconds, the same for every process.
     """
 
     def __init__(self, jobs: JobStore, turn: Turn, *, holder: str, clock: Callable[[], float]) -> None:
@@ -28,20 +28,20 @@ class OneAtATime:
         self._turn = turn
         self._holder = holder
         self._clock = clock
-        self._renew_at: float | None = None
+        self._renewed_at: float | None = None
 
     def __call__(self) -> bool:
         """Whether it is this process's turn. Raises StoreUnavailable."""
         now = self._clock()
-        if self._renew_at is not None and now < self._renew_at:
+        if self._renewed_at is not None and 0 <= now - self._renewed_at < self._turn.lease_s / 3:
             return True
-        self._renew_at = now + self._turn.lease_s / 3 if self._taken(now) else None
-        return self._renew_at is not None
+        self._renewed_at = now if self._taken(now) else None
+        return self._renewed_at is not None
 
     def give_back(self) -> None:
         """Let another process have its turn at once. Raises StoreUnavailable."""
-        if self._renew_at is not None:
-            self._renew_at = None
+        if self._renewed_at is not None:
+            self._renewed_at = None
             self._jobs.drop_lease(self._turn.name, self._holder)
 
     def _taken(self, now: float) -> bool:

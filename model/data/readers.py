@@ -61,10 +61,12 @@ class RawLog:
     schema: FeatureSchema | None = None
 
 
-def read_log(path: Path, file_format: Format) -> RawLog:
+def read_log(path: Path, file_format: Format, *, own_schema: bool = True) -> RawLog:
     """Read one log file, or a folder of `events.*` and optional `apps.*`, `users.*` and `schema.yaml`.
 
-    Apps and users may be in another format than the events. Raises ImportRefused where there is nothing to read.
+    Apps and users may be in another format than the events. own_schema: False leaves the folder's schema alone, as
+    for a draft, into whose file a shell may be about to write. Raises ImportRefused where there is nothing to read,
+    SchemaError.
     """
     source = f"{file_format}: {path}"
     if not path.is_dir():
@@ -75,8 +77,9 @@ def read_log(path: Path, file_format: Format) -> RawLog:
         raise ImportRefused(f"{path} has no events.{file_format} or events.{file_format}.gz; it holds {held}")
     others = [_find(path, stem, (file_format, *Format)) for stem in ("apps", "users")]
     apps, users = (read_table(*found) if found else None for found in others)
-    schema = path / "schema.yaml"
-    return RawLog(source, read_table(*events), apps, users, read_schema(schema) if schema.exists() else None)
+    file = path / "schema.yaml"
+    schema = read_schema(file) if own_schema and file.exists() else None
+    return RawLog(source, read_table(*events), apps, users, schema)
 
 
 def read_table(path: Path, file_format: Format) -> Table:

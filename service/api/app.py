@@ -25,7 +25,10 @@ from service.api.shortcut import Counter, Shortcut
 from service.api.users import user_routes
 from service.container import Container
 from service.keys import Keys, Scope
+from service.readiness import SERVES
 from service.release import software_version
+
+State = dict[str, Callable[[], bool]]
 
 BODY_WITHIN_S = 30.0  # seconds for a body to arrive, so that slow clients do not gather
 
@@ -70,12 +73,12 @@ def _routers(container: Container, bounds: Bounds) -> list[tuple[APIRouter, Scop
     ]
 
 
-def _lifespan_of(container: Container) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+def _lifespan_of(container: Container) -> Callable[[FastAPI], AbstractAsyncContextManager[State]]:
     @asynccontextmanager
-    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async def lifespan(_: FastAPI) -> AsyncIterator[State]:
         to_thread.current_default_thread_limiter().total_tokens = THREADS
         await to_thread.run_sync(container.background.start)
-        yield
+        yield {SERVES: lambda: container.engine.version is not None}
         container.readiness.drain()
         await to_thread.run_sync(container.background.stop)
 

@@ -21,5 +21,10 @@ def show(context: typer.Context, *, as_json: AsJson = False) -> None:
 
 def check(context: typer.Context) -> None:
     """Say whether a server would start with these settings; exit 1 and name the first that it would refuse."""
-    check_bind(settings_of(context))
+    settings = settings_of(context)
+    check_bind(settings)
+    if settings.redis_url or settings.bundles_url:
+        from service.container import check_addresses  # here, since it imports torch, which takes seconds
+
+        check_addresses(settings)
     typer.echo("the settings are allowed")

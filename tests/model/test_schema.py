@@ -18,6 +18,8 @@ def schema(*fields: dict[str, Any], **more: Any) -> FeatureSchema:  # noqa: ANN4
     ("text", "words"),
     [
         ("fields: [", "is not YAML"),
+        ("", "is empty; draft one"),
+        ("# later", "is empty; draft one"),
         ("fields: []", "fields"),
         ("fields: [{name: Country, source: context, kind: categorical}]", "fields.0.name"),
         ("fields: [{name: a, source: phone, kind: categorical}]", "fields.0.source"),

@@ -232,6 +232,10 @@ def test_the_settings_are_shown_with_keys_masked(run: Run) -> None:
 def test_settings_that_a_server_would_refuse_are_named(run: Run) -> None:
     assert run("config", "check").exit_code == 0
     assert "APPSHELF_RANK_KEY" in refusal(run("config", "check", APPSHELF_HOST="0.0.0.0"))
+    assert "APPSHELF_REDIS_URL" in refusal(run("config", "check", APPSHELF_REDIS_URL="http://redis"))
+    assert "APPSHELF_BUNDLES_URL" in refusal(run("config", "check", APPSHELF_BUNDLES_URL="nowhere://bucket"))
+    elsewhere = {"APPSHELF_REDIS_URL": "redis://127.0.0.1:1", "APPSHELF_BUNDLES_URL": "file:///nowhere"}
+    assert run("config", "check", **elsewhere).exit_code == 0
 
 
 def test_what_the_homes_file_sets_is_shown_as_the_files_and_checked(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from contextlib import ExitStack
 import pytest
 
 from service.doorman import Doorman
-from service.place import BACK, CLOSED, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED, Place
+from service.place import BACK, CLOSED, EMPTY, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED, STOCKED, Place
 from tests.service.wire import soon
 
 ROOM = 100
@@ -359,3 +359,37 @@ def test_where_another_server_listens_first_it_ends_and_names_the_address(
     (told,) = [record.getMessage() for record in caplog.records]
     assert str(first.getsockname()[1]) in told
     assert "in use" in told
+
+
+def test_a_worker_that_has_nothing_to_answer_with_is_given_no_connection_while_another_has(entrance: Entrance) -> None:
+    stocked, empty = entrance.worker(), entrance.worker()
+    empty.say(EMPTY)
+    assert soon(lambda: not empty.place.stocked)
+    entrance.clients(4)
+    assert taken(stocked, empty)([4, 0])
+    empty.say(EMPTY + STOCKED)
+    assert soon(lambda: empty.place.stocked)
+    entrance.clients(2)
+    assert taken(stocked, empty)([4, 2])
+
+
+def test_where_nobody_has_anything_to_answer_with_connections_come_all_the_same(entrance: Entrance) -> None:
+    empty = entrance.worker()
+    empty.say(EMPTY)
+    assert soon(lambda: not empty.place.stocked)
+    entrance.clients(2)
+    assert taken(empty)([2])
+
+
+def test_a_worker_that_has_nothing_to_answer_with_is_asked_for_what_it_has_once_another_has(entrance: Entrance) -> None:
+    empty = entrance.worker()
+    empty.say(EMPTY)
+    assert soon(lambda: not empty.place.stocked)
+    entrance.clients(2)
+    assert taken(empty)([2])
+    stocked = entrance.worker()
+    assert soon(lambda: (empty.take(), empty.words.count(GIVE) >= 2)[1])
+    for one in empty.taken:
+        empty.say(BACK, one)
+    assert taken(stocked)([2])
+    assert stocked.words.startswith(RETURNED * 2)

@@ -276,6 +276,15 @@ def test_a_heartbeat_is_written_only_when_it_is_due(fleet: Fleet, rollouts: Roll
     assert rollouts.leases(alive_since=0) == (first,)
 
 
+def test_a_clock_that_was_set_back_leaves_no_lease_that_outlives_its_process(
+    fleet: Fleet, rollouts: RolloutStore, clock: Clock
+) -> None:
+    fleet.start(Process("p1"))
+    clock.advance(-3600)
+    fleet.step()
+    assert [lease.beat_at for lease in rollouts.leases(alive_since=0)] == [clock.now]
+
+
 def test_what_an_aborted_rollout_prepared_is_let_go(fleet: Fleet, rollouts: RolloutStore, clock: Clock) -> None:
     process = fleet.start(Process("p1"))
     rollout = rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)

@@ -133,6 +133,18 @@ def test_a_draft_finds_the_format_of_a_folder(log: Path) -> None:
     assert "daytime" in names
 
 
+@pytest.mark.parametrize("there", ["", "fields: ["])
+def test_a_draft_and_another_schema_take_no_notice_of_the_one_in_the_folder(
+    log: Path, tmp_path: Path, there: str
+) -> None:
+    other = tmp_path / "other.yaml"
+    other.write_text(SCHEMA)
+    drafted = draft_schema(log)
+    (log / "schema.yaml").write_text(there)  # empty is what a shell makes of it for `draft FOLDER > FOLDER/schema.yaml`
+    assert draft_schema(log) == drafted
+    assert read_import("jsonl", log, schema=other).schema == str(other)
+
+
 def test_a_draft_of_no_log_is_refused_naming_the_formats(tmp_path: Path) -> None:
     with pytest.raises(ImportRefused, match="parquet, csv, jsonl"):
         draft_schema(tmp_path)

@@ -19,6 +19,7 @@ from uvicorn import Config
 
 from service.doorman import Doorman
 from service.place import Place
+from service.readiness import SERVES
 from service.reception import Guest, Reception
 from tests.service.wire import soon
 
@@ -472,3 +473,15 @@ def test_a_connection_given_on_and_then_unused_is_closed_as_after_an_answer(hous
     assert client.sock is not None
     assert client.sock.recv(1) == b""
     assert ask(other) == own_port(other)
+
+
+def test_connections_leave_a_worker_that_has_nothing_to_answer_with_and_come_back_when_it_has(house: House) -> None:
+    one, other = house.worker(), house.worker()
+    clients = [house.client() for _ in range(4)]
+    assert soon(lambda: counts(one, other) == [2, 2])
+    loaded = Event()
+    other.server.lifespan.state[SERVES] = loaded.is_set
+    assert soon(lambda: counts(one, other) == [4, 0])
+    assert [ask(client) for client in clients] == [own_port(client) for client in clients]
+    loaded.set()
+    assert soon(lambda: counts(one, other) == [2, 2])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from service.errors import BindRefused, HomeInUse, SettingsRefused
+from service.errors import BindRefused, HomeGone, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
 from service.serve import (
     YOUNG_OBJECTS,
@@ -17,6 +17,7 @@ from service.serve import (
     job_worker,
     listen,
     metrics_folder,
+    refuse_vanished,
     serve,
     supervise,
     worker_environment,
@@ -162,3 +163,18 @@ def test_no_search_for_cycles_goes_through_what_lives_as_long_as_a_worker(tmp_pa
     assert passed_over > 100_000 > 100 * searched
     assert young == YOUNG_OBJECTS
     assert is_searched
+
+
+def test_a_worker_makes_no_empty_home_where_that_of_its_server_is_gone(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    environ = {"APPSHELF_HOME": str(home.root)}
+    home.ensure()
+    with exclusive(home.serve_lock):
+        refuse_vanished(environ)
+        home.root.rename(tmp_path / "moved")
+        with pytest.raises(HomeGone, match="mount it or move it back"):
+            refuse_vanished(environ)
+        home.root.mkdir()  # as the place is where a disk was mounted
+        with pytest.raises(HomeGone, match=home.serve_lock.name):
+            refuse_vanished(environ)
+    refuse_vanished({**environ, "APPSHELF_REDIS_URL": "redis://127.0.0.1"})  # many servers may share what is no store

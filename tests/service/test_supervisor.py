@@ -12,7 +12,7 @@ import pytest
 from uvicorn import Config
 from uvicorn.supervisors.multiprocess import SIGNALS, Process
 
-from service.supervisor import Supervisor
+from service.supervisor import Supervisor, Worker
 
 PATIENCE_S = 20.0
 
@@ -30,6 +30,8 @@ class Starting(Process):
         return self._looked()
 
     def terminate(self) -> None: ...
+
+    def kill(self) -> None: ...
 
     def join(self) -> None: ...
 
@@ -80,3 +82,39 @@ def test_a_first_worker_that_ends_is_a_failure_whatever_else_was_asked_for(begun
     signal.raise_signal(signal.SIGHUP)
     supervisor, said = begun(Starting(lambda: False, lives=False))
     assert (supervisor.should_exit.is_set(), supervisor.failed, said) == (True, True, [])
+
+
+def test_of_a_worker_that_ended_no_sign_is_waited_for() -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        worker = Worker(Config("nothing:here", log_config=None), [theirs])
+        worker.start()
+        worker.join()
+        assert worker.parent_conn.poll(0)  # its end is seen
+        worker.kill()
+
+
+def test_a_worker_that_ends_as_it_starts_is_not_started_again_at_once(begun: Begun) -> None:
+    young = Worker.__new__(Worker)
+    young.began = float("inf")  # just now, for however long this test takes
+    young.process = cast(SpawnProcess, SimpleNamespace(is_alive=lambda: False, exitcode=1))
+    supervisor, _ = begun(Starting(lambda: True))
+    supervisor.processes = [young]
+    supervisor.keep_subprocess_alive()
+    assert supervisor.processes == [young]
+
+
+@pytest.mark.parametrize(
+    ("code", "told"),
+    [(-9, "ended by signal 9"), (3, "ended by itself with exit code 3"), (None, "gave no sign for 7 s and is killed")],
+)
+def test_how_a_worker_ended_is_an_error_in_the_log(
+    begun: Begun, caplog: pytest.LogCaptureFixture, code: int | None, told: str
+) -> None:
+    worker = Starting(lambda: True)
+    supervisor, _ = begun(worker)
+    supervisor.config.timeout_worker_healthcheck = 7
+    worker.process = cast(SpawnProcess, SimpleNamespace(pid=11, exitcode=code, is_alive=lambda: False))
+    supervisor.keep_subprocess_alive()
+    (line,) = [record for record in caplog.records if record.name == "service.supervisor"]
+    assert (line.levelname, told in line.getMessage()) == ("ERROR", True)

@@ -49,6 +49,17 @@ def test_one_that_slept_over_its_lease_does_not_have_it_any_more(jobs: JobStore,
     assert not slow()
 
 
+def test_one_that_was_killed_after_the_clock_was_set_back_holds_it_no_longer_than_its_lease(
+    jobs: JobStore, clock: Clock
+) -> None:
+    killed = turn(jobs, "killed", clock)
+    assert killed()
+    clock.advance(-3600)
+    assert killed()
+    clock.advance(LEASE_S)
+    assert turn(jobs, "next", clock)()
+
+
 def test_what_is_given_back_is_the_next_ones_at_once(jobs: JobStore, clock: Clock) -> None:
     first, second = turn(jobs, "first", clock), turn(jobs, "second", clock)
     assert first()

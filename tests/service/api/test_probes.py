@@ -3,6 +3,7 @@
 import pytest
 
 from service.container import Container, build
+from service.readiness import SERVES
 from tests.service.store_front import LIVE, TEST
 from tests.service.wire import ADMIN, Client, problem, serving
 
@@ -18,6 +19,10 @@ def test_a_process_without_a_version_is_not_ready_and_says_what_to_do(empty: Cli
 
 def test_a_process_with_a_warm_version_is_ready(reader: Client) -> None:
     assert reader.get("/readyz").json() == {"status": "ready"}
+
+
+def test_its_server_is_told_whether_a_version_serves(empty: Client, reader: Client) -> None:
+    assert [client.app_state[SERVES]() for client in (empty, reader)] == [False, True]
 
 
 def test_a_process_that_is_told_to_end_is_alive_and_no_longer_ready(client: Client, container: Container) -> None:
