@@ -97,7 +97,7 @@ def run(target: Target, factors: Sequence[float], *, seconds: float, rounds: int
 
 
 def report(capacities: Sequence[float], offers: Sequence[Offered]) -> str:
-    """The table, and how much of the peak is left where most was offered."""
+    """The table, and how much of the peak is left where most was offered; that may be more than the capacity found."""
     rows = [
         (
             f"{one.factor:g}",
@@ -113,11 +113,13 @@ def report(capacities: Sequence[float], offers: Sequence[Offered]) -> str:
     peak = max((*capacities, *(one.goodput for one in offers)))
     most = max(one.factor for one in offers)
     left = [one.goodput / peak for one in offers if one.factor == most]
+    times = [one.offered / peak for one in offers if one.factor == most]
     return "\n".join(
         [
             f"capacity {', '.join(f'{value:.0f}' for value in capacities)} requests/s with every connection busy",
             table(HEAD, rows),
-            f"goodput at {most:g} times the capacity: {np.median(left):.2f} of the peak",
+            f"goodput at {most:g} times the capacity: {np.median(left):.2f} of the peak, "
+            f"where {np.median(times):.2f} times the peak was offered",
         ]
     )
 

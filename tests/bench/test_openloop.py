@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from bench.openloop import Answers, Pace, dues, offer, read, saturate, start, write
-from bench.overload import became
+from bench.overload import became, report
 from bench.swap import Swap, memory, summary, touched, wrong_versions
 from bench.wires import Wires
 
@@ -136,6 +136,15 @@ def test_an_offer_tells_what_was_answered_refused_and_failed() -> None:
     )
     assert (found.offered, found.goodput, found.refused, found.unhinted, found.failed) == (1.0, 0.5, 0.25, 1, 1)
     assert [found.p50_ms, found.refusal_p50_ms, found.cpu_ms] == pytest.approx([200, 10, 250])
+
+
+def test_what_was_offered_is_held_against_the_most_that_was_answered_and_not_against_the_capacity_alone() -> None:
+    seconds = np.arange(101) / 100
+    every, half = (answers_of(*((due, due, 200 if n % step == 0 else 503, 0) for n, due in enumerate(seconds)))
+                   for step in (1, 2))  # fmt: skip
+    offers = [became(one, number=0, factor=factor, cpu_s=1.0) for factor, one in ((1.0, every), (2.0, half))]
+    last = report([50.5], offers).splitlines()[-1]
+    assert last == "goodput at 2 times the capacity: 0.50 of the peak, where 1.00 times the peak was offered"
 
 
 def swap_of(began: float, ended: float, version: str) -> Swap:

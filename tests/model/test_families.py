@@ -7,14 +7,19 @@ from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
+import polars as pl
 import pytest
+import torch
 
 from model.blocks import axes_of
 from model.bundle import Bundle, Golden, load, save
 from model.crosses import Crosses
+from model.data.dataset import Dataset
+from model.gate import judge
 from model.learner import Learner
 from model.manifest import Manifest
 from model.optim import RECIPES
+from model.precision_checks import EXACT
 from model.query import App, Query
 from model.rehearsal import Meters, rehearse
 from model.report import Limits
@@ -29,6 +34,7 @@ from tests.model import encoders
 from tests.model.families import FORMS, Form
 from tests.model.nets import random_batch
 from tests.model.parents import VERSION, trained
+from tests.model.stores import store
 from tests.model.test_scorer import apps, queries
 from tests.model.test_training import learnable
 
@@ -90,6 +96,31 @@ def test_the_dry_run_of_a_bundle_passes(form: Form, tmp_path: Path) -> None:
 
     assert [check for check in checks if check.outcome == "failed"] == []
     assert {"golden_scores", "golden_exact"} <= {check.name for check in checks if check.outcome == "passed"}
+
+
+@pytest.fixture(scope="module")
+def judged() -> Dataset:
+    """A log whose last requests stop a training, every second one, or are the gate's."""
+    whole = store(requests=350)
+    stops = (pl.col("split") == "gate") & (pl.col("request_id").str.slice(1).cast(pl.Int64) % 2 == 0)
+    split = pl.when(stops).then(pl.lit("stop")).otherwise("split").alias("split")
+    return replace(whole, examples=whole.examples.with_columns(split))
+
+
+def test_the_gates_quality_half_passes_a_trained_net_beside_itself_and_proves_that_exact_is_exact(
+    form: Form, judged: Dataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module in ("model.precision_checks", "model.fast_scorer"):
+        monkeypatch.setattr(f"{module}.best_dtype", lambda: torch.bfloat16)
+    options = {"params": dict(form.params), "recipe": "adam", "batch_size": 128, "epochs": 3}
+    result = trained(TrainConfig(architecture=form.architecture, **options), judged)
+    scorer = Scorer("v1", judged.schema, result.transform, result.net.requires_grad_(False).eval(), 0.0)
+
+    checks = judge(scorer, scorer, judged, limits=Limits())
+
+    assert [check for check in checks if check.outcome == "failed"] == []
+    passed = {check.name for check in checks if check.outcome == "passed"}
+    assert {"auc", "log_loss", "calibration", "top_10_overlap", EXACT} <= passed
 
 
 @pytest.mark.parametrize("recipe", RECIPES)

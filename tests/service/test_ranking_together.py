@@ -1,5 +1,6 @@
 """Ranked together, in chunks or alone: each is answered as it would be by itself, whatever happens to the others."""
 
+import asyncio
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from random import Random
@@ -15,6 +16,7 @@ from service.breaker import Breaker
 from service.container import Container
 from service.errors import NoLiveVersion
 from service.fetching import Fetched, UserFetcher
+from service.rank_desk import DeskLimits, RankDesk
 from service.ranker import Asked, Ranker, RankerParts, Ranking, RankQuery
 from service.store.log_ports import Impression
 from service.store.ports import UserRecord
@@ -210,6 +212,33 @@ def test_a_ranking_in_chunks_is_that_of_one_pass_by_score_and_by_popularity(
     assert [item.app_id for item in bench.kept[0].items] == [item.app_id for item in cast(Ranking, chunked).items]
     assert len(bench.meter.told) == 1
     assert outcomes(bench.rank([query])) == outcomes([whole])  # without pauses too
+
+
+def test_on_the_desk_others_are_answered_between_the_chunks_of_a_whole_catalogue(
+    container: Container, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (whole,) = Bench(container).rank(asked("u1", k=50))
+    monkeypatch.setattr(scoring, "ROWS_AT_ONCE", 3)
+    limits = DeskLimits(max_under_way=10, batch_limit=4, shed_after_s=1.0)
+    desk, ended = RankDesk(Bench(container).ranker, limits=limits, clock=lambda: 0.0), list[str]()
+
+    async def rank(name: str, **query: Any) -> Ranking:  # noqa: ANN401  # a test's own
+        found = await desk.rank(RankQuery(name, **query), request_id=name, arrived=0.0)
+        ended.append(name)
+        return found
+
+    async def all_of_them() -> Ranking:
+        first = asyncio.create_task(rank("u1", k=50))
+        await asyncio.sleep(0)
+        for name in ("u2", "u3"):
+            await rank(name, candidates=APPS[:2])
+        return await first
+
+    chunked = asyncio.run(all_of_them())
+
+    assert ended == ["u2", "u3", "u1"]
+    assert outcomes([chunked]) == outcomes([whole])
+    assert same_order(chunked, cast(Ranking, whole))
 
 
 def test_the_impression_keeps_an_apps_values_as_they_were_scored_whatever_is_put_since(container: Container) -> None:

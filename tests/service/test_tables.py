@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from threading import Event, Thread
 
+import psutil
 import pytest
 
 from model.array_folder import HEADER
@@ -114,6 +115,18 @@ def test_a_builder_that_is_killed_leaves_nothing_that_counts_and_the_next_one_sw
     assert tables.newest(scorer) is None
     assert len(tables.build(scorer, any_will_do).base.edition) == len(APPS)
     assert not any(name.endswith(".partial") for name in folders(container))
+
+
+@pytest.mark.skipif(not hasattr(os, "SCHED_IDLE"), reason="the system knows of no idle priority")
+def test_beside_a_server_a_builder_gets_the_processor_only_when_it_is_idle(container: Container) -> None:
+    arguments = ["--bundle", str(container.registry.folder(LIVE)), "--tables", str(container.home.tables)]
+    command = [sys.executable, "-c", BUILDER, *arguments, "--rest", "1e6"]
+    with subprocess.Popen(command, env={**table_parts(container).environ, "PYTHONPATH": "."}) as parent:
+        assert soon(lambda: container.home.tables.exists() and len(folders(container)) == 1)
+        (builder,) = psutil.Process(parent.pid).children()
+        policy = os.sched_getscheduler(builder.pid)
+        parent.kill()
+    assert policy == os.SCHED_IDLE
 
 
 def cut(folder: Path) -> None:
