@@ -5,8 +5,9 @@
 
 The reference work with two versions and two workers. Open-loop load at a share of the capacity that is measured first
 in the same run. Each swap goes back to the version before: a whole rollout in every worker, its app table built anew
-each time as a new version's is, unless --kept-tables. A request is inside where its time touches that of a rollout, and
-outside where it touches neither a rollout nor a look at the memory, which stops the processes that it looks at.
+each time as a new version's is, unless --kept-tables. A request is inside where its time touches that of a rollout
+or of the pause after it, in which the former version is given back. What touches the look at the memory that follows is
+neither inside nor outside, since looking stops the processes that are looked at.
 """
 
 import argparse
@@ -124,7 +125,7 @@ def swap_many(target: Target, reference: Reference, plan: Plan) -> list[Swap]:
 
 def summary(answers: Answers, swaps: Sequence[Swap], first: str) -> dict[str, float | int]:
     """What became of the requests, and latency beside and during the swaps, measured from when each was due."""
-    inside = touched(answers, [(one.began, one.ended) for one in swaps])
+    inside = touched(answers, [(one.began, one.looked[0]) for one in swaps])
     outside = ~inside & ~touched(answers, [one.looked for one in swaps])
     good = answers.status == OK
     found: dict[str, float | int] = {

@@ -157,11 +157,11 @@ def test_a_request_is_inside_a_swap_where_its_time_touches_it() -> None:
 
 
 def test_requests_beside_a_look_at_the_memory_are_neither_inside_nor_outside_a_swap() -> None:
-    answers = answers_of((0, 0.01, 200, 0), (3, 3.2, 200, 1), (5.6, 6.6, 200, 1), (8, 8.01, 200, 1))
+    answers = answers_of((0, 0.01, 200, 0), (3, 3.2, 200, 1), (5.1, 5.3, 200, 1), (5.6, 6.6, 200, 1), (8, 8.01, 200, 1))
 
     found = summary(answers, [swap_of(2, 5, NEW)], OLD)
 
-    assert found["requests inside swaps"] == 1
+    assert found["requests inside swaps"] == 2
     assert found["p99 outside swaps, ms"] == pytest.approx(10)
     assert found["p99 inside swaps, ms"] == pytest.approx(200)
 
