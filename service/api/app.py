@@ -30,7 +30,8 @@ from service.release import software_version
 
 State = dict[str, Callable[[], bool]]
 
-BODY_WITHIN_S = 30.0  # seconds for a body to arrive, so that slow clients do not gather
+BODY_WITHIN_S = 15.0
+"""For a body to arrive, so that slow clients do not gather; less than a worker that leaves waits for its answers."""
 
 
 def create_app(container: Container, keys: Keys) -> FastAPI:

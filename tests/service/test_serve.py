@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
+from service.api.app import BODY_WITHIN_S
 from service.errors import BindRefused, HomeGone, HomeInUse, SettingsRefused
 from service.home import Home, exclusive
 from service.serve import (
+    DRAIN_S,
     YOUNG_OBJECTS,
     AddressTaken,
     greeting,
@@ -146,6 +148,10 @@ def test_a_server_whose_first_worker_cannot_start_ends_with_its_reason(tmp_path:
     assert str(Home(tmp_path).store) in output.decode()
     assert "Traceback" not in output.decode()
     assert "a worker could not start" in output.decode().splitlines()[-1]
+
+
+def test_a_body_that_is_slow_is_refused_before_a_worker_that_leaves_ends_without_an_answer() -> None:
+    assert BODY_WITHIN_S < DRAIN_S
 
 
 WORKER = """
