@@ -3,6 +3,9 @@
 import threading
 from collections.abc import Callable
 
+LONGEST_STEP_S = 0.25
+"""What a step is taken for at most: a thread that rests again may have done all sorts of things since it last did."""
+
 
 class Rests(threading.local):
     """Waits `share` times the processor time that was used since it waited last, told apart by thread.
@@ -19,5 +22,5 @@ class Rests(threading.local):
 
     def __call__(self, *, times: float = 1.0) -> None:
         """Rest, so many times as long as usual."""
-        self._wait(times * self._share * (self._clock() - self._since))
+        self._wait(times * self._share * min(LONGEST_STEP_S, self._clock() - self._since))
         self._since = self._clock()
