@@ -44,7 +44,7 @@ class Preparation:
     stock: Callable[[Scorer, Sequence[Golden]], Stocked]
     precision: Callable[[str], Precision]
     users: int
-    recent: Callable[[], Iterable[Query]]
+    recent: Callable[[], Sequence[Query]]
     pause: Pause
 
     def __call__(self, folder: Path) -> Live:
@@ -61,9 +61,11 @@ class Preparation:
         precision = self.precision(scorer.version)
         fast = FastScorer(scorer, precision=precision, error=stocked.error, users=self.users)
         live = Live(scorer.version, scorer, stocked.shelf, fast, precision, bundle.statistics.get("popularity", {}))
-        stocked.shelf.base.edition.table.touch(self.pause, exact=precision is Precision.EXACT)
+        recent = self.recent()
+        # Where nobody asked yet, as at a start, an answer soon is worth more than all pages.
+        stocked.shelf.base.edition.table.touch(self.pause, exact=precision is Precision.EXACT and bool(recent))
         warm_up(live, bundle.golden, pause=self.pause)
-        meet(live, self.recent(), pause=self.pause)
+        meet(live, recent, pause=self.pause)
         return live
 
 
