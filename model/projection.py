@@ -24,7 +24,7 @@ ROWS_PER_ID = 2
 NARROWEST = 16
 """Embeddings of fewer dimensions are multiplied faster than what their ids gave is added up."""
 
-ROWS_A_STEP = 64
+PADDED_TO = 64
 """What the rows of a product are rounded up to, where batches differ in how many ids they name. oneDNN keeps a kernel
 of a MiB or so for each number of rows that it meets, a thousand of them: a process grew by 10 MiB a step."""
 
@@ -64,9 +64,9 @@ def cut(weight: Tensor, apart: Sequence[Sequence[range]]) -> list[Tensor]:
     return [torch.cat(some or [weight[:, :0]], dim=1) for some in by_lot]
 
 
-def stepped(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
-    """The rows of each field, and zeros after them up to a multiple of ROWS_A_STEP."""
-    return [F.pad(part, (0, 0, 0, -len(part) % ROWS_A_STEP)) for part in torch.split(rows, [*sizes])]
+def padded(rows: Tensor, sizes: Sequence[int]) -> list[Tensor]:
+    """The rows of each field, and zeros after them up to a multiple of PADDED_TO."""
+    return [F.pad(part, (0, 0, 0, -len(part) % PADDED_TO)) for part in torch.split(rows, [*sizes])]
 
 
 def projected(table: Tensor, layer: "Columns", ids: Tensor, fields: Sequence[Placed]) -> Tensor:
@@ -129,7 +129,7 @@ class _Projected(Function):
         ctx.save_for_backward(vectors, weight)
         ctx.named, ctx.table = named, table.shape[0]
         with torch.autocast("cpu", enabled=False):
-            parts = zip(stepped(vectors, sizes), weight.chunk(len(sizes), dim=1), sizes, strict=True)
+            parts = zip(padded(vectors, sizes), weight.chunk(len(sizes), dim=1), sizes, strict=True)
             first, *others = ((mine @ columns.t())[:size] for mine, columns, size in parts)
             first = first if bias is None else first.add_(bias)  # every row names one id of the first field
             return F.embedding_bag(named.own, torch.cat([first, *others]), mode="sum")
@@ -143,7 +143,7 @@ class _Projected(Function):
         touched, by_id = row_sums(gradient.contiguous(), own.flatten(), rows=rows)
         ends = torch.searchsorted(touched, torch.tensor(ctx.named.sizes).cumsum(0))
         shares = torch.diff(ends, prepend=ends.new_zeros(1)).tolist()
-        sums, mine = (stepped(part, shares) for part in (by_id, vectors.index_select(0, touched)))
+        sums, mine = (padded(part, shares) for part in (by_id, vectors.index_select(0, touched)))
         columns = weight.chunk(count, dim=1)
         to_vectors = torch.cat([(one @ part)[:size] for one, part, size in zip(sums, columns, shares, strict=True)])
         to_weight = torch.cat([one.t() @ part for one, part in zip(sums, mine, strict=True)], dim=1)

@@ -94,10 +94,10 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     home = Home(settings.home)
     home.ensure()
     backend, engine, metrics = _open(settings, home), Engine(), Metrics(metrics_folder)
-    pause, slowly = _pauses_of(engine)
+    readiness, pace = Readiness(engine), Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
+    pause, slowly = _pauses_of(readiness)
     features, bundles = backend.features, _bundles(settings, home, pause)
-    registry, readiness = Registry(backend.index, bundles), Readiness(engine)
-    pace = Pace(settings.rollout_deadline_s, settings.lease_timeout_s, settings.poll_s)
+    registry = Registry(backend.index, bundles)
     coordinator = Coordinator(registry, backend.rollouts, time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
     stock = StoreStock(features, tables, pause)
@@ -262,12 +262,15 @@ def _prepare(folder: Callable[[str], Path], preparation: Preparation, version: s
     return preparation(folder(version))
 
 
-def _pauses_of(engine: Engine) -> tuple[Pause, Pause]:
-    """Between two steps of what a serving process does beside its requests, and longer; none while it serves nobody."""
+def _pauses_of(readiness: Readiness) -> tuple[Pause, Pause]:
+    """Between two steps of what a serving process does beside its requests, and longer.
+
+    None while it serves nobody, and none while it ends, which is not to wait for them.
+    """
     rest = Rests(REST, clock=time.thread_time, wait=time.sleep)
 
     def pause(times: float) -> None:
-        if engine.version is not None:
+        if readiness.obstacle is None:
             rest(times=times)
 
     return partial(pause, 1.0), partial(pause, LONGER)

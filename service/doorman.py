@@ -154,13 +154,16 @@ class Doorman:
 
     def _able(self) -> list[Place]:
         """Those who can answer, or where nobody can, all who are there."""
-        there = [place for place in self._places if place.open and not place.stuck]
+        there = self._there()
         return [place for place in there if place.stocked] or there
 
     def _misplaced(self) -> list[Place]:
         """Those who have connections and nothing to answer with, where others have."""
         able = self._able()
-        return [one for one in self._places if one.open and not one.stuck and one.count and able and one not in able]
+        return [place for place in self._there() if place.count and place not in able]
+
+    def _there(self) -> list[Place]:
+        return [place for place in self._places if place.open and not place.stuck]
 
     def _uneven(self) -> tuple[Place, int] | None:
         """The worker that has the most, and how many more than its share over the one that has the fewest."""

@@ -23,10 +23,10 @@ class FollowerParts:
     """What a follower works with.
 
     process: this process's name among the leases; pointer: reads the live version from the store; prepare: loads,
-    dry-runs and warms up a version, or raises; let_go: gives back what a version
-    held that serves no more; refresh: brings a version's shelf up to date with the catalogue;
-    remember: keeps the version that serves for a start without the store, and recall gets that ready or is None;
-    executor: where `prepare` and `let_go` run, so that heartbeats go on; clock: epoch seconds.
+    dry-runs and warms up a version, or raises; let_go: gives back what a version held that serves no more; refresh:
+    brings a version's shelf up to date with the catalogue; remember: keeps the version that serves for a start without
+    the store, and recall gets that ready or is None; executor: where `prepare` and `let_go` run, so that heartbeats go
+    on; clock: epoch seconds.
     """
 
     process: str

@@ -77,6 +77,13 @@ class Entrance:
             assert soon(lambda: one.place.open)
         return one
 
+    def empty_worker(self) -> Played:
+        """A worker more, which has nothing to answer with."""
+        one = self.worker()
+        one.say(EMPTY)
+        assert soon(lambda: not one.place.stocked)
+        return one
+
     def client(self) -> socket.socket:
         """A connection more."""
         return self._stack.enter_context(socket.create_connection(self.address[:2], timeout=20))
@@ -362,9 +369,7 @@ def test_where_another_server_listens_first_it_ends_and_names_the_address(
 
 
 def test_a_worker_that_has_nothing_to_answer_with_is_given_no_connection_while_another_has(entrance: Entrance) -> None:
-    stocked, empty = entrance.worker(), entrance.worker()
-    empty.say(EMPTY)
-    assert soon(lambda: not empty.place.stocked)
+    stocked, empty = entrance.worker(), entrance.empty_worker()
     entrance.clients(4)
     assert taken(stocked, empty)([4, 0])
     empty.say(EMPTY + STOCKED)
@@ -374,17 +379,13 @@ def test_a_worker_that_has_nothing_to_answer_with_is_given_no_connection_while_a
 
 
 def test_where_nobody_has_anything_to_answer_with_connections_come_all_the_same(entrance: Entrance) -> None:
-    empty = entrance.worker()
-    empty.say(EMPTY)
-    assert soon(lambda: not empty.place.stocked)
+    empty = entrance.empty_worker()
     entrance.clients(2)
     assert taken(empty)([2])
 
 
 def test_a_worker_that_has_nothing_to_answer_with_is_asked_for_what_it_has_once_another_has(entrance: Entrance) -> None:
-    empty = entrance.worker()
-    empty.say(EMPTY)
-    assert soon(lambda: not empty.place.stocked)
+    empty = entrance.empty_worker()
     entrance.clients(2)
     assert taken(empty)([2])
     stocked = entrance.worker()
