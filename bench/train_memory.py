@@ -1,18 +1,31 @@
-"""A log many times as long as another, trained in the same memory.
+"""A log many times as large as the memory that its training may take.
 
-    python -m bench.train_memory [--rows N] [--times T]
+    python -m bench.train_memory [--cap-mib 640] [--times 10] [--cgroup FOLDER]
 
-Each log is written as a dataset folder and trained for an epoch in a process of its own, from the log to the weights,
-with its rows in mapped files. Printed is the most memory that each process took for itself (RssAnon: what the kernel
-can give to nobody else; mapped files are not in it) above what it took before it began.
+A log of the cap's size and one so many times as large are written as dataset folders, and each is trained for an epoch
+in a process of its own, from the log to the weights, with its rows in mapped files. A log's size is that of its rows in
+memory, which is what a training that loads them would take; the encoded columns, which are mapped, are printed beside.
+Users and apps are as many in both, since what is learned of them is in memory and no part of the log.
+
+The kernel holds the cap. Without --cgroup it is RLIMIT_DATA, set once Python and its libraries are loaded: whatever the
+process may write to and shares with nobody, from then on, touched or not. With --cgroup, a folder of cgroup v2 in which
+this process may make groups with a memory controller, it is memory.max of a group without swap: all of the process and
+the pages of its files, which the kernel takes back where it needs them. Printed is also the most memory that each
+process took for itself (RssAnon) above its start. At last the small log is trained under an eighth of the cap; the
+run fails where that is not refused for want of memory, and where either of the others is.
 """
 
 import argparse
 import json
+import os
+import resource
+import signal
 import subprocess
 import sys
 import tempfile
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
@@ -23,11 +36,20 @@ import polars as pl
 from model.data.dataset import PIECE, Dataset, Facts, read, write
 from model.schema import FeatureSchema
 
-APPS, ROWS_A_USER, SHOWN = 2_000, 20, 0.2
+APPS, USERS, SHOWN = 2_000, 50_000, 0.2
 WIDE = [f"context_{place:02d}" for place in range(24)]
 """Further columns, so that a row takes as much as one of a real log does."""
 
 LOOK_S = 0.01
+BYTES_A_ROW = 660
+"""What a row of the log takes in memory, or a little less."""
+
+GIVEN_BACK = {"_RJEM_MALLOC_CONF": "retain:false"}
+"""polars' allocator keeps addresses that it no longer uses, which are no memory and which RLIMIT_DATA counts."""
+
+TOO_LITTLE = 8
+"""Under this part of the cap no log is trained."""
+
 SCHEMA = FeatureSchema.model_validate(
     {
         "fields": [
@@ -64,8 +86,8 @@ class Seen:
 
 def make(folder: Path, rows: int, *, seed: int = 0) -> float:
     """Write a dataset of so many rows, a piece at a time; its size in memory, MiB."""
-    rng, users = np.random.default_rng(seed), max(rows // ROWS_A_USER, 1)
-    names = pl.Series("user_id", [f"user-{place:09d}" for place in range(users)])
+    rng = np.random.default_rng(seed)
+    names = pl.Series("user_id", [f"user-{place:09d}" for place in range(USERS)])
     apps = pl.DataFrame(
         {
             "app_id": [f"com.example.app{place:05d}" for place in range(APPS)],
@@ -112,18 +134,56 @@ def _piece(rng: np.random.Generator, count: int, *, names: pl.Series, apps: pl.S
     )  # fmt: skip
 
 
-def trained(folder: Path) -> Seen:
-    """Train on a folder in a process of its own, and what it took."""
-    told = subprocess.run(
-        [sys.executable, "-m", "bench.train_memory", "--train", str(folder)],
-        check=True,
-        stdout=subprocess.PIPE,
-        text=True,
-    ).stdout
-    return Seen(**json.loads(told.splitlines()[-1]))
+@dataclass(frozen=True)
+class Cap:
+    """The most memory that a training may take. group: the cgroup that holds it; without, RLIMIT_DATA does."""
+
+    mib: int
+    group: Path | None = None
+
+    @contextmanager
+    def group_made(self) -> Iterator[None]:
+        """The cgroup is there, with the cap in force."""
+        if self.group is None:
+            yield
+            return
+        self.group.mkdir()
+        try:
+            (self.group / "memory.max").write_text(str(self.mib << 20), encoding="ascii")
+            (self.group / "memory.swap.max").write_text("0", encoding="ascii")
+            yield
+        finally:
+            self.group.rmdir()
+
+    def hold(self) -> None:
+        """Put this process under it."""
+        if self.group is not None:
+            (self.group / "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
+        else:
+            most = (status_kib("VmData") << 10) + (self.mib << 20)
+            resource.setrlimit(resource.RLIMIT_DATA, (most, most))
 
 
-def train(folder: Path) -> None:
+class Refused(RuntimeError):
+    """A training was ended for want of memory; the message is what it said of it."""
+
+
+def trained(folder: Path, cap: Cap | None = None) -> Seen:
+    """Train on a folder in a process of its own, and what it took. Raises Refused where the cap was too low."""
+    command = [sys.executable, "-m", "bench.train_memory", "--train", str(folder)]
+    command += ["--cap-mib", str(cap.mib if cap else 0)]
+    command += ["--cgroup", str(cap.group)] if cap and cap.group else []
+    with (cap or Cap(0)).group_made():
+        ran = subprocess.run(command, check=False, capture_output=True, text=True, env=os.environ | GIVEN_BACK)
+    if ran.returncode:
+        told = [line.strip() for line in ran.stderr.splitlines() if "memory" in line.lower()]
+        if told or ran.returncode == -signal.SIGKILL:
+            raise Refused(told[0] if told else "killed")
+        raise RuntimeError(f"training on {folder} ended with {ran.returncode}, not for want of memory:\n{ran.stderr}")
+    return Seen(**json.loads(ran.stdout.splitlines()[-1]))
+
+
+def train(folder: Path, cap: Cap) -> None:
     """In the process of its own: train, and print what was seen."""
     from model.training import TrainConfig, Training, Workspace
 
@@ -131,6 +191,8 @@ def train(folder: Path) -> None:
         params={"dim": 8, "hidden": (32,)}, batch_size=4096, epochs=1, shuffle_rows=1 << 19, recipe="adam"
     )
     place = folder.with_name(f"{folder.name}.training")
+    if cap.mib:
+        cap.hold()
     look = Look()
     begun = monotonic()
     with look:
@@ -150,7 +212,7 @@ class Look:
         self._thread = threading.Thread(target=self._look, daemon=True)
 
     def __enter__(self) -> None:
-        self._first = rss_anon_mib()
+        self._first = status_kib("RssAnon")
         self._thread.start()
 
     def __exit__(self, *_: object) -> None:
@@ -159,35 +221,50 @@ class Look:
 
     def _look(self) -> None:
         while not self._done.wait(LOOK_S):
-            self.peak_mib = max(self.peak_mib, rss_anon_mib() - self._first)
+            self.peak_mib = max(self.peak_mib, (status_kib("RssAnon") - self._first) / 1024)
 
 
-def rss_anon_mib() -> float:
-    """Memory that is this process's alone."""
+def status_kib(name: str) -> int:
+    """From /proc/self/status: RssAnon is the memory that is this process's alone, VmData what RLIMIT_DATA counts."""
     status = Path("/proc/self/status").read_text(encoding="ascii")
-    return int(status.split("RssAnon:")[1].split()[0]) / 1024
+    return int(status.split(f"{name}:")[1].split()[0])
+
+
+def measure(cap: Cap, times: int, *, place: Path) -> None:
+    """Both logs under the cap, and the small one under a part of it that is too little. Raises Refused."""
+    small, large = place / "log-1", place / f"log-{times}"
+    rows = (cap.mib << 20) // BYTES_A_ROW
+    for folder, count in ((small, rows), (large, rows * times)):
+        size = make(folder, count)
+        seen = trained(folder, cap)
+        print(
+            f"{seen.rows:>11,} rows: {size:8.0f} MiB in memory, {size / cap.mib:5.1f} times the cap; trained under "
+            f"{cap.mib} MiB, peak {seen.peak_mib:6.0f} MiB above the start; {seen.columns_mib:8.0f} MiB of encoded "
+            f"columns, {seen.seconds:6.0f} s",
+            flush=True,
+        )
+    try:
+        trained(small, Cap(cap.mib // TOO_LITTLE, cap.group))
+    except Refused as error:
+        print(f"under {cap.mib // TOO_LITTLE} MiB the small one is refused: {error}")
+    else:
+        raise SystemExit(f"a cap of {cap.mib // TOO_LITTLE} MiB did not end a training: no cap was in force")
 
 
 def main() -> None:
-    """Both logs, one after the other."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rows", type=int, default=300_000, help="rows of the shorter log")
-    parser.add_argument("--times", type=int, default=10, help="how many times as long the other is")
+    """All three trainings, one after the other."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cap-mib", type=int, default=640, help="the most memory, MiB")
+    parser.add_argument("--times", type=int, default=10, help="how many times as large as the cap the large log is")
+    parser.add_argument("--cgroup", type=Path, help="folder of cgroup v2 to make a group in; without, RLIMIT_DATA")
     parser.add_argument("--train", type=Path, help=argparse.SUPPRESS)
     asked = parser.parse_args()
     if asked.train:
-        train(asked.train)
+        train(asked.train, Cap(asked.cap_mib, asked.cgroup))
         return
+    group = asked.cgroup / f"train-memory-{os.getpid()}" if asked.cgroup else None
     with tempfile.TemporaryDirectory() as place:
-        for times in (1, asked.times):
-            folder = Path(place) / f"log-{times}"
-            size = make(folder, asked.rows * times)
-            seen = trained(folder)
-            print(
-                f"{seen.rows:>11,} rows: {size:8.0f} MiB in memory, {seen.columns_mib:8.0f} MiB of encoded columns; "
-                f"peak {seen.peak_mib:6.0f} MiB above the start, {seen.seconds:6.0f} s",
-                flush=True,
-            )
+        measure(Cap(asked.cap_mib, group), asked.times, place=Path(place))
 
 
 if __name__ == "__main__":

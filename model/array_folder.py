@@ -104,7 +104,8 @@ class ArrayWriter:
             self._files[name] = (self._partial / name).open("xb")
         if self._kinds[name] != kind:
             raise ValueError(f"a chunk of {kind} is added to array {name!r} of {self._kinds[name]}; keep to one")
-        self._files[name].write(chunk.flatten().view(torch.uint8).numpy().data)
+        dense = chunk.as_strided((chunk.numel(),), (1,))  # a single number may have any stride, which no view takes
+        self._files[name].write(dense.view(torch.uint8).numpy().data)
         self._rows[name] += chunk.shape[0]
 
     def close(self, facts: Mapping[str, Any]) -> None:
@@ -129,26 +130,41 @@ class ArrayWriter:
         os.replace(self._partial, self.folder)
 
 
-def map_arrays(folder: Path) -> Mapped:
+@dataclass(frozen=True)
+class _Bytes:
+    """Mapped bytes as numpy takes them without a look at whether they may be written."""
+
+    content: mmap.mmap
+
+    @property
+    def __array_interface__(self) -> dict[str, Any]:
+        address = np.frombuffer(self.content, np.uint8).ctypes.data
+        return {"version": 3, "typestr": "|u1", "shape": (len(self.content),), "data": (address, False)}
+
+
+def map_arrays(folder: Path, *, fixed: bool = False) -> Mapped:
     """Every array by name, mapped from its file. Raises ArraysUnusable.
 
     The tensors are not to be written: what is written stays in this process until its pages are let go, and takes
-    memory of its own.
+    memory of its own. With `fixed` a write ends the process instead, and no memory is set aside for one: the kernel
+    refuses an array larger than its memory that may be written.
     """
     header, arrays, pages = _header(folder / HEADER), dict[str, Tensor](), list[mmap.mmap]()
+    access = mmap.ACCESS_READ if fixed else mmap.ACCESS_COPY
     for name, one in header["arrays"].items():
         dtype, shape = DTYPES[one["dtype"]], one["shape"]
-        if content := _content(folder / name, int(np.prod(shape)) * dtype.itemsize):
-            arrays[name] = torch.frombuffer(content, dtype=dtype).view(shape)
+        if content := _content(folder / name, int(np.prod(shape)) * dtype.itemsize, access=access):
+            # through numpy, since torch warns of memory that it may not write
+            arrays[name] = torch.from_numpy(np.asarray(_Bytes(content))).view(dtype).view(shape)
             pages.append(content)
         else:
             arrays[name] = torch.empty(shape, dtype=dtype)
     return Mapped(arrays, header["facts"], Pages(tuple(pages)))
 
 
-def open_arrays(folder: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+def open_arrays(folder: Path, *, fixed: bool = False) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """The arrays and the facts of `map_arrays`. Raises ArraysUnusable."""
-    mapped = map_arrays(folder)
+    mapped = map_arrays(folder, fixed=fixed)
     return mapped.arrays, mapped.facts
 
 
@@ -174,13 +190,12 @@ def _header(place: Path) -> dict[str, Any]:
     return body
 
 
-def _content(place: Path, wanted: int) -> mmap.mmap | None:
+def _content(place: Path, wanted: int, *, access: int) -> mmap.mmap | None:
     """So many bytes of a file, mapped; None for no bytes."""
     try:
         with place.open("rb") as file:
             if (size := os.fstat(file.fileno()).st_size) != wanted:
                 raise ArraysUnusable(f"{place} has {size} bytes where {wanted} were written; {ADVICE}")
-            # copy on write rather than read-only: torch warns of memory that it may not write
-            return mmap.mmap(file.fileno(), wanted, access=mmap.ACCESS_COPY) if wanted else None
+            return mmap.mmap(file.fileno(), wanted, access=access) if wanted else None
     except OSError as error:
         raise ArraysUnusable(f"{place} cannot be read ({error.strerror}); {ADVICE}") from error

@@ -65,7 +65,7 @@ class PaperRecipe(BaseModel):
     row_wise: one accumulator for each row of a table instead of one for each of its numbers, see `RowAdagrad`.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     net_params: ClassVar[Mapping[str, Any]] = {}
     decays: ClassVar[bool] = False
 
@@ -93,7 +93,7 @@ class PaperRecipe(BaseModel):
 class AdamRecipe(BaseModel):
     """Adam for all, with batch norm, dropout, L2 on the tables and a rate that decays when validation stalls."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.3}
     decays: ClassVar[bool] = True
 
@@ -116,7 +116,7 @@ class SGDRecipe(BaseModel):
     table_rate: a table's row moves with the share of a batch that names it, so its rate is higher than the others'.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
     net_params: ClassVar[Mapping[str, Any]] = {"batch_norm": True, "dropout": 0.3}
     decays: ClassVar[bool] = True
 

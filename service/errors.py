@@ -131,7 +131,8 @@ class GateRefused(ServiceError):
     def __init__(self, report: "GateReport") -> None:
         failures = "; ".join(f"{check.name} {check.observed}, limit {check.limit}" for check in report.failures)
         super().__init__(
-            f"version {report.version!r} was refused by the gate ({failures}); train another, or force it with a reason"
+            f"version {report.version!r} was refused by the gate ({failures}), judged against {report.against}; "
+            "train another, or force it with a reason"
         )
         self.report = report
 

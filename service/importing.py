@@ -26,11 +26,12 @@ RECORDS_AT_ONCE = 2_000
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import brought. schema: where the fields came from."""
+    """What an import brought. schema: where the fields came from; notes: where they were drafted, what was doubtful."""
 
     dataset: Dataset
     report: ImportReport
     schema: str
+    notes: tuple[str, ...] = ()
 
 
 def read_import(format_name: str, path: Path, *, schema: Path | None) -> Imported:
@@ -46,7 +47,8 @@ def read_import(format_name: str, path: Path, *, schema: Path | None) -> Importe
         return Imported(*prepare(log, read_schema(schema)), schema=str(schema))
     if log.schema:
         return Imported(*prepare(log, log.schema), schema=str(path / "schema.yaml"))
-    return Imported(*prepare(log, draft(log).schema), schema="drafted from the log's columns")
+    drafted = draft(log)
+    return Imported(*prepare(log, drafted.schema), schema="drafted from the log's columns", notes=drafted.notes)
 
 
 def draft_schema(path: Path) -> Draft:

@@ -10,8 +10,10 @@ import yaml
 from pydantic import BaseModel
 
 from model.data.synthetic import schema as synthetic_schema
+from model.optim import RECIPES
 from model.schema import Source, dump_schema, parse_schema, read_schema
-from model.zoo import ARCHITECTURES
+from model.train_config import TrainConfig
+from model.zoo import ARCHITECTURES, check_params
 from service import cli
 from service.admission import settable
 from service.api.admin_messages import ReloadRequest
@@ -72,9 +74,27 @@ def test_every_command_named_exists(text: str) -> None:
 
 
 def test_every_family_is_in_the_zoos_table_and_the_pasted_comparison_is_one() -> None:
-    assert re.findall(r"^\| `(\w+)` \|", ZOO, re.MULTILINE) == [*ARCHITECTURES]
-    for pasted in re.findall(r"```yaml\n(.*?)```", ZOO, re.DOTALL):
+    families = ZOO.partition("\n## The families\n")[2].partition("\n## ")[0]
+    assert re.findall(r"^\| `(\w+)` \|", families, re.MULTILINE) == [*ARCHITECTURES]
+    comparing = ZOO.partition("\n## Comparing\n")[2]
+    for pasted in re.findall(r"```yaml\n(.*?)```", comparing, re.DOTALL):
         assert len(plan_of(yaml.safe_load(pasted), {}).contestants) > 1
+
+
+def test_the_zoo_names_every_option_of_a_training_of_each_family_and_of_each_recipe() -> None:
+    options = ZOO.partition("\n## The options\n")[2].partition("\n## ")[0]
+    tables = [re.findall(r"^\| (`.*) \|$", part, re.MULTILINE) for part in options.split("\n|---")[1:]]
+    config, params, recipes = ([re.findall(r"`(\w+)`", row) for row in table] for table in tables)
+    told = [name for row, line in zip(tables[0], config, strict=True) for name in line if name in row.split(" | ")[0]]
+    assert sorted(told) == sorted(TrainConfig.model_fields)
+    for name, family in ARCHITECTURES.items():
+        (row,) = (row for row in params if name in row)
+        assert {*family.params.model_fields} == {*row} - {*ARCHITECTURES} - {"false"}
+    for row in recipes:
+        assert {*RECIPES[row[0]].model_fields} == {*row[1:]}
+    (pasted,) = re.findall(r"```yaml\n(.*?)```", options, re.DOTALL)
+    config_pasted = TrainConfig.model_validate(yaml.safe_load(pasted))
+    check_params(config_pasted.architecture, config_pasted.net_params())
 
 
 def test_every_verb_is_in_the_readme() -> None:

@@ -25,7 +25,8 @@ class DeepCrossingParams(TowerParams):
 
 
 class DeepCrossing(nn.Module):
-    """logit = w . x_L + b: x_{l+1} = relu(W_1 relu(W_0 x_l + b_0) + b_1 + x_l) (the residual layer) of x_0, stacked."""
+    """logit = w . x_L + b: x_{l+1} = relu(W_1 relu(W_0 x_l + b_0) + b_1 + x_l) (section "Residual
+    Layers") of x_0, the embeddings side by side (section "Embedding and Stacking Layers")."""
 
     def __init__(self, sizes: Sizes, params: DeepCrossingParams) -> None:
         super().__init__()

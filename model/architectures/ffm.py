@@ -16,8 +16,8 @@ class FFMParams(VectorParams):
 
 
 class FieldAwareFM(nn.Module):
-    """logit = w_0 + sum w_i x_i + sum over i < j of <w_i,Fj, w_j,Fi> x_i x_j (the equation of FFM, with linear
-    terms and a bias, which the paper leaves out)."""
+    """logit = w_0 + sum w_i x_i + sum over i < j of <w_i,Fj, w_j,Fi> x_i x_j (equation 4, with linear terms
+    and a bias, which the paper leaves out there)."""
 
     def __init__(self, sizes: Sizes, params: FFMParams) -> None:
         super().__init__()

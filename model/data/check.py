@@ -142,8 +142,8 @@ def _last_of_each(check: TableCheck, key: str, specs: Iterable[FieldSpec]) -> tu
 
 
 def _take_label(check: TableCheck, log: LogSpec) -> None:
-    """The label; where a log of positives only has no label column, every row is a positive."""
-    if log.negatives and log.label not in check.table.frame.columns:
+    """The label; where a log of positives only has no label column and the schema names none, all are positive."""
+    if log.negatives and log.label == LogSpec().label and log.label not in check.table.frame.columns:
         ones = pl.repeat(1, len(check.table.rows), dtype=pl.Int8, eager=True)
         check.take("label", Column.good(ones), field=log.label)
     else:

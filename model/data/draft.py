@@ -9,7 +9,7 @@ import polars as pl
 from model.data.columns import SEPARATOR, canonical, texts
 from model.data.prepare import RESERVED
 from model.data.readers import RawLog, Table
-from model.data.roles import APP, USER, guess_log, mostly_good, named
+from model.data.roles import APP, USER, guess_log, mostly_good, named, unread
 from model.schema import CrossSpec, FeatureSchema, FieldSpec, Kind, LogSpec, PairStatistic, Source
 
 HISTORY = ("installed", "history", "owned", "apps")
@@ -21,6 +21,11 @@ FEW = 50
 SAMPLE = 20_000
 MOST_CROSSES = 20
 MOST_COUNTED = 5
+TELLING = (
+    "nothing is counted of the candidate, since without times each count would tell its row's label; a column "
+    "`timestamp` would allow it"
+)
+MOST_SHOWN = 5
 
 
 @dataclass(frozen=True)
@@ -45,10 +50,11 @@ def draft(log: RawLog) -> Draft:
         FieldSpec(name=history, source=Source.HISTORY, kind=Kind.MULTI),
         FieldSpec(name="app_id", source=Source.APP, kind=Kind.CATEGORICAL),
         *(field for field in found if field.source is Source.APP),
-        *(FieldSpec(name=name, source=Source.PAIR, kind=Kind.CONTINUOUS, of=of) for name, of in PAIRS.items()),
     )
-    fields += tuple(_counted(fields))
+    telling = columns.at is None and columns.negatives is None
+    fields += () if telling else tuple(_pairs(fields))
     notes = (*(guess for guess in guesses if isinstance(guess, str)), *_drawing(columns, log.events))
+    notes += (f"{log.events.file}: {TELLING}",) * telling
     return Draft(FeatureSchema(fields=fields, crosses=_crosses(fields), log=columns), notes)
 
 
@@ -56,6 +62,8 @@ def _drawing(log: LogSpec, events: Table) -> Iterator[str]:
     """What drawing negatives means for the events that are not positive."""
     if log.negatives is None:
         return
+    if log.label not in events.frame.columns:
+        yield f"{events.file}: every row counts as positive, since no column is known to say what happened"
     drawn = f"{log.negatives.per_positive} negatives are drawn for each positive by rule {str(log.negatives.rule)!r}"
     if log.label in events.frame.columns:
         drawn += f"; other events than {', '.join(log.positive)} count as neither, so where they are what was shown"
@@ -71,9 +79,14 @@ def _crosses(fields: Iterable[FieldSpec]) -> tuple[CrossSpec, ...]:
     return tuple(CrossSpec(fields=(name, "app_id")) for name in names[:MOST_CROSSES])
 
 
-def _counted(fields: Sequence[FieldSpec]) -> Iterator[FieldSpec]:
-    """How many users use the candidate under the request's value, for the first few categories of the context."""
-    taken = {field.name for field in fields}
+def _pairs(fields: Sequence[FieldSpec]) -> Iterator[FieldSpec]:
+    """What is counted of the candidate: all of PAIRS, and who uses it under the context's first few categories.
+
+    Not of a log without times that has its own negatives: all positives but the row's own are counted there, which is
+    one less for each positive, and a net learns that instead of anything else.
+    """
+    yield from (FieldSpec(name=name, source=Source.PAIR, kind=Kind.CONTINUOUS, of=of) for name, of in PAIRS.items())
+    taken = {field.name for field in fields} | PAIRS.keys()
     contexts = [field.name for field in fields if (field.source, field.kind) == (Source.CONTEXT, Kind.CATEGORICAL)]
     for name in contexts[:MOST_COUNTED]:
         counted = f"users_by_{name}"
@@ -93,14 +106,27 @@ def _listed(table: Table | None, source: Source, but: Iterable[str]) -> Iterator
 def _logged(events: Table, log: LogSpec, listed: dict[str, FieldSpec]) -> Iterator[FieldSpec | str]:
     """A user or context field for each column of the log that has no other meaning."""
     meant = {log.user, log.app, log.at, log.split, log.request, log.position, log.label}
+    doubtful = unread(events, log)
     for name in events.frame.columns:
         source = listed[name].source if name in listed else None
         if name in meant or source is Source.USER:
             continue
-        if source is Source.APP or _follows(events, name, log.app):
+        if name == doubtful:
+            yield f"{events.file}, {name}: left out: {_unread(events, name)}"
+        elif source is Source.APP or _follows(events, name, log.app):
             yield f"{events.file}, {name}: left out: it belongs to the app; give it in the apps file"
         else:
             yield _field(events, name, Source.USER if _follows(events, name, log.user) else Source.CONTEXT)
+
+
+def _unread(events: Table, name: str) -> str:
+    """What to do about a column that may say what happened and is not understood."""
+    values = texts(events.frame[name]).values.drop_nulls().unique().sort().to_list()
+    shown = ", ".join(values[:MOST_SHOWN]) + (", ..." if len(values) > MOST_SHOWN else "")
+    return (
+        f"none of its values ({shown}) is known to be positive; where it says what happened, write "
+        f"`log: {{label: {name}, positive: [VALUE]}}`, and declare it as a field where it does not"
+    )
 
 
 def _field(table: Table, name: str, source: Source) -> FieldSpec | str:

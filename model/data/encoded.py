@@ -190,7 +190,7 @@ class Encoder:
         Raises TrainingFailed where the folder's disk has no room; what was written is removed then.
         """
         with suppress(ArraysUnusable):
-            arrays, facts = open_arrays(folder)
+            arrays, facts = open_arrays(folder, fixed=True)
             if facts == dict(origin):
                 return self._of(arrays)
         with ArrayWriter(folder) as writer:
@@ -202,7 +202,7 @@ class Encoder:
                 if error.errno not in NO_ROOM:
                     raise
                 raise TrainingFailed(writing.no_room(folder, of=self.dataset.count(split))) from error
-        return self._of(open_arrays(folder)[0])
+        return self._of(open_arrays(folder, fixed=True)[0])
 
     def _fill(self, writing: "_Writing", split: str) -> None:
         for rows in self.dataset.pieces(split):

@@ -4,7 +4,8 @@ A row of the service's own log has it written down as it was scored, and that is
 Where the log has time, a row knows all strictly earlier events. Where it has none, it knows all of the training
 log's events but its own: one event is left out, not one app, so an app the user used at other times stays.
 Of other users a row knows how many have the app, and which apps they have together: who asks never counts, so no row
-can see its own label there. Under a value of the context everybody counts, but not the row's own event.
+can see its own label there by itself; one user in each row, though, makes the count one less in each positive row.
+Under a value of the context everybody counts, but not the row's own event.
 """
 
 from collections.abc import Mapping, Sequence

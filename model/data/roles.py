@@ -51,6 +51,11 @@ def named(table: Table, names: Iterable[str]) -> str | None:
     return next((found[name] for name in names if name in found), None)
 
 
+def unread(events: Table, log: LogSpec) -> str | None:
+    """The column that by its name says what happened, where none of its values is known to be positive."""
+    return None if log.label in events.frame.columns else named(events, (*LABEL, *EVENT))
+
+
 def mostly_good(column: Column) -> bool:
     """Whether few enough values are bad for a column to be what it was judged as."""
     return column.why.count() <= MOST_BAD * len(column.why)

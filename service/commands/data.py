@@ -65,7 +65,12 @@ def import_log(
         report_file = keep_report(imported.report, container.home)
     if as_json:
         print_json(
-            {"counts": dict(imported.dataset.facts.counts), "schema": imported.schema} | imported.report.to_json()
+            {
+                "counts": dict(imported.dataset.facts.counts),
+                "schema": imported.schema,
+                "notes": list(imported.notes),
+                **imported.report.to_json(),
+            }
         )
     else:
         _say_imported(imported, report_file)
@@ -84,5 +89,7 @@ def _say_imported(imported: "Imported", report_file: Path) -> None:
         typer.echo(f"  {report.fault_count} faults in all, see {report_file}")
     drawn = f", {report.negatives} negatives drawn by rule {facts.negatives!r}" if report.negatives else ""
     typer.echo(f"schema: {imported.schema}{drawn}")
+    for note in imported.notes:
+        typer.echo(f"  {note}")
     splits = ", ".join(f"{name} {facts.counts[name]} ({facts.counts[f'{name}_positive']} positive)" for name in SPLITS)
     typer.echo(f"rows to learn from: {splits}")

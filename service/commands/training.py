@@ -191,7 +191,7 @@ def over(manifest: "Manifest", given: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def options_of(file: Path | None) -> dict[str, Any]:
-    """The options of a YAML file, none for no file. Raises Refusal."""
+    """The options of a YAML file, none for no file; `arch` is short for `architecture`. Raises Refusal."""
     import yaml
 
     if file is None:
@@ -206,7 +206,10 @@ def options_of(file: Path | None) -> dict[str, Any]:
         raise Refusal(f"{file} is not a YAML file of options: {' '.join(str(error).split())}") from error
     if told is not None and not (isinstance(told, dict) and all(isinstance(name, str) for name in told)):
         raise Refusal(f"{file} holds a {type(told).__name__} where options by name are wanted, such as `epochs: 20`")
-    return dict(told or {})
+    options = dict(told or {})
+    if "arch" in options and "architecture" not in options:
+        options["architecture"] = options.pop("arch")
+    return options
 
 
 def train_config(options: Mapping[str, Any]) -> "TrainConfig":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 
-WIDTH, LINE, LETTER = 720.0, 26.0, 6.7
+WIDTH, LINE, LETTER, BOLD = 720.0, 26.0, 6.7, 7.6
 PANEL, PANEL_HEIGHT, PANELS = 232.0, 130.0, 3
 
 
@@ -121,7 +121,7 @@ def curve_panels(panels: Sequence[Panel], words: Words) -> str:
         across = Scale.over([x for x, _ in every], left, end=left + PANEL - 52)
         down = Scale.over([y for _, y in every], top + PANEL_HEIGHT, end=top)
         whole = [(x, f"{x:.0f}") for x, _ in across.ticks(4) if x.is_integer()]
-        drawn += [_text((left, top - 6), panel.name, kind="name"), *_frame(across, down, whole)]
+        drawn += [_name((left, top - 6), panel.name, most=PANEL - 52), *_frame(across, down, whole)]
         drawn += [_curve(curve, across, down, kind="behind") for curve in panel.behind]
         drawn += [_curve(curve, across, down, kind="curve") for curve in panel.curves]
     drawn.append(_text((WIDTH / 2, high + 6), f"{words.y} against {words.x}", anchor="middle"))
@@ -135,9 +135,10 @@ def scatter(points: Sequence[Point], words: Words) -> str:
     down = Scale.over([value for point in points for value in (point.low, point.high)], height, end=24)
     drawn = _frame(across, down, across.ticks(5))
     taken = [_around((across.at(point.x), down.at(point.y))) for point in points]
-    for point in points:
+    ranges = [(across.at(one.x) - 2, down.at(one.high), across.at(one.x) + 2, down.at(one.low)) for one in points]
+    for point, (_, top, _, bottom) in zip(points, ranges, strict=True):
         x, y = across.at(point.x), down.at(point.y)
-        taken.append(_free((x, y), point.name, taken))
+        taken.append(_free(_places((x, y), point.name, ends=(top, bottom)), taken, ranges))
         drawn += [
             _line((x, down.at(point.low)), (x, down.at(point.high)), kind="range"),
             _dot((x, y), clear=True),
@@ -152,14 +153,21 @@ def _around(at: XY) -> Box:
     return at[0] - 6, at[1] - 6, at[0] + 6, at[1] + 6
 
 
-def _free(at: XY, name: str, taken: Sequence[Box]) -> Box:
-    """Where beside a point its name covers nothing, as far as there is such a place."""
-    (x, y), wide = at, LETTER * len(name)
-    corners = [(x + 9, y - 7), (x - 9 - wide, y - 7), (x + 6, y - 22), (x + 6, y + 8), (x - wide / 2, y + 22)]
-    boxes = [(left, top, left + wide, top + 14) for left, top in corners]
+def _places(at: XY, name: str, *, ends: XY) -> list[Box]:
+    """Where the name of a point may stand: beside it, above or below it, and at the ends of its interval."""
+    (x, y), wide, (top, bottom) = at, LETTER * len(name), ends
+    middle = x - wide / 2
+    corners = [(x + 9, y - 7), (x - 9 - wide, y - 7), (x + 6, y - 22), (x + 6, y + 8), (x - 6 - wide, y - 22)]
+    corners += [(x - 6 - wide, y + 8), (middle, top - 18), (middle, bottom + 4), (middle, y + 22)]
+    return [(left, above, left + wide, above + 14) for left, above in corners]
+
+
+def _free(boxes: Sequence[Box], taken: Sequence[Box], ranges: Sequence[Box]) -> Box:
+    """The first place that covers nothing; where there is none, one that covers no dot or name but an interval."""
     inside = [box for box in boxes if box[0] >= 60 and box[2] <= WIDTH]
-    clear = [box for box in inside if not any(_overlap(box, other) for other in taken)]
-    return (clear or inside or boxes)[0]
+    legible = [box for box in inside if not any(_overlap(box, other) for other in taken)]
+    clear = [box for box in legible if not any(_overlap(box, other) for other in ranges)]
+    return (clear or legible or inside or boxes)[0]
 
 
 def _overlap(one: Box, other: Box) -> bool:
@@ -189,9 +197,14 @@ def _dot(at: XY, *, clear: bool) -> str:
     return f'<circle class="{"dot" if clear else "dot hollow"}" cx="{at[0]:.1f}" cy="{at[1]:.1f}" r="4.5"/>'
 
 
-def _text(at: XY, text: str, *, anchor: str = "start", kind: str = "") -> str:
-    named = f' class="{kind}"' if kind else ""
-    return f'<text{named} x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(at: XY, text: str, *, anchor: str = "start") -> str:
+    return f'<text x="{at[0]:.1f}" y="{at[1]:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
+
+
+def _name(at: XY, name: str, *, most: float) -> str:
+    """A panel's name; where it is longer than `most`, its letters are made narrower."""
+    fitted = f' textLength="{most:.0f}" lengthAdjust="spacingAndGlyphs"' if BOLD * len(name) > most else ""
+    return f'<text class="name" x="{at[0]:.1f}" y="{at[1]:.1f}"{fitted}>{escape(name)}</text>'
 
 
 def _drawing(words: Words, height: float, drawn: Sequence[str]) -> str:

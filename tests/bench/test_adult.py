@@ -52,6 +52,6 @@ def test_what_is_plain_to_see_is_learned(folder: Path) -> None:
 
 
 def test_a_mean_below_the_bar_is_marked_and_only_on_test() -> None:
-    found = [Scored(name, 1, 3, LEAST - 0.01, 0.9) for name in CONFIGS]
+    found = [Scored(name, 1, 3, LEAST - 0.01, 0.9, 0.3) for name in CONFIGS]
     assert "| wide_deep | .844 | .855 | 1 | .8450 (missed) |" in report(found, test=True)
     assert "missed" not in report(found, test=False)

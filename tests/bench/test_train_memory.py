@@ -2,7 +2,9 @@
 
 from pathlib import Path
 
-from bench.train_memory import make, trained
+import pytest
+
+from bench.train_memory import Cap, Refused, make, trained
 from model.data.dataset import read
 
 
@@ -25,3 +27,11 @@ def test_the_log_of_the_bench_is_a_dataset(tmp_path: Path) -> None:
 
     assert data.count() == 1_000
     assert {split for (split,) in data.examples.select("split").unique().rows()} == {"train", "stop", "gate"}
+
+
+def test_a_cap_is_in_force(tmp_path: Path) -> None:
+    make(tmp_path / "log", 20_000)
+
+    assert trained(tmp_path / "log", Cap(2_000)).rows == 20_000
+    with pytest.raises(Refused, match="memory"):
+        trained(tmp_path / "log", Cap(60))

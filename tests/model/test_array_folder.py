@@ -30,6 +30,15 @@ def test_arrays_written_in_chunks_are_opened_whole_with_their_facts(folder: Path
     assert arrays["b"].tolist() == [1, -2]
 
 
+@pytest.mark.parametrize("count", [0, 1])
+def test_none_or_one_number_is_written_whatever_its_stride(count: int, tmp_path: Path) -> None:
+    with ArrayWriter(tmp_path / "t") as writer:
+        writer.append("x", torch.tensor([3]).as_strided((count,), (0,)))
+        writer.close({})
+
+    assert open_arrays(tmp_path / "t")[0]["x"].tolist() == [3] * count
+
+
 @pytest.mark.parametrize("name", DTYPES)
 @pytest.mark.parametrize("shape", [(4, 3), (0, 3), (4,), (4, 0)])
 def test_every_type_and_shape_comes_back_as_it_was(name: str, shape: tuple[int, ...], tmp_path: Path) -> None:

@@ -129,6 +129,7 @@ def test_batches_of_one_row_are_refused_for_batch_norm_alone() -> None:
         (TrainConfig(recipe="sgdd"), "no recipe 'sgdd'; there are adam, paper"),
         (TrainConfig(recipe_options={"l1": -1}), "recipe paper: l1"),
         (TrainConfig(recipe="adam", recipe_options={"l1": 1}), "recipe adam: l1"),
+        (TrainConfig(recipe="sgd", recipe_options={"rate": float("inf")}), "rate: Input should be a finite number"),
     ],
 )
 def test_an_unknown_recipe_or_option_is_named(config: TrainConfig, message: str) -> None:

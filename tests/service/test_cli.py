@@ -172,6 +172,11 @@ def test_a_file_that_is_no_training_configuration_is_refused(run: Run, tmp_path:
     )
 
 
+def test_arch_is_short_for_architecture_in_a_file_too(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "train.yaml").write_text("arch: magic")
+    assert "no architecture 'magic'" in refusal(run("train", "--config", str(tmp_path / "train.yaml")))
+
+
 def test_a_configuration_that_is_not_utf8_is_refused_in_one_sentence(run: Run, tmp_path: Path) -> None:
     (tmp_path / "latin.yaml").write_bytes("recipe: paper # für später".encode("latin-1"))
     refused = refusal(run("train", "--config", str(tmp_path / "latin.yaml")))

@@ -127,6 +127,15 @@ def test_a_log_without_a_schema_is_imported_under_a_drafted_one(log: Path) -> No
     assert imported.dataset.schema == draft_schema(log).schema
 
 
+def test_what_is_doubtful_of_a_drafted_schema_is_said_by_the_import_too(log: Path) -> None:
+    (log / "schema.yaml").unlink()
+    events = (log / "events.jsonl").read_text()
+    (log / "events.jsonl").write_text(events.replace('"kind": "install"', '"event": "gekauft"'))
+    imported = read_import("jsonl", log, schema=None)
+    assert imported.notes == draft_schema(log).notes
+    assert "every row counts as positive" in " ".join(imported.notes)
+
+
 def test_a_draft_finds_the_format_of_a_folder(log: Path) -> None:
     names = [field.name for field in draft_schema(log).schema.fields]
     assert "price" in names

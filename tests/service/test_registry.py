@@ -266,4 +266,5 @@ def test_a_refusal_names_the_checks_that_failed() -> None:
     refusal = GateRefused(report(OLD, passed=False))
 
     assert f"version '{OLD}' was refused by the gate (auc 0.5, limit 0.7)" in str(refusal)
+    assert f"judged against {refusal.report.against};" in str(refusal)
     assert refusal.report.failures

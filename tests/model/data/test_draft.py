@@ -117,6 +117,16 @@ def test_what_was_shown_and_skipped_is_the_logs_own_negative() -> None:
     assert imports(raw_log(given)).log.negatives is None
 
 
+def test_a_column_that_may_say_what_happened_is_no_field_and_is_asked_about() -> None:
+    given = [{"uid": n % 9, "item": n * 5 % 97, "event": ["seen", "bought"][n % 7 % 2]} for n in range(COUNT)]
+    log = raw_log(given)
+    assert "event" not in {field.name for field in imports(log).fields}
+    left_out, positive, _ = draft(log).notes
+    assert "event: left out: none of its values (bought, seen) is known to be positive" in left_out
+    assert "`log: {label: event, positive: [VALUE]}`" in left_out
+    assert "every row counts as positive" in positive
+
+
 @pytest.mark.parametrize("label", [{}, {"label": 1}], ids=["no label", "all positive"])
 def test_a_log_of_positives_alone_draws_negatives(label: dict[str, int]) -> None:
     given = [{"user_id": n % 9, "app_id": n * 5 % 97} | label for n in range(COUNT)]
@@ -173,3 +183,11 @@ def test_a_time_column_is_taken_though_some_of_its_values_are_bad() -> None:
 def test_a_label_of_unknown_values_is_refused() -> None:
     with pytest.raises(ImportRefused, match=r"which values of column 'label' in events.parquet are positive"):
         draft(raw_log([item | {"label": "perhaps"} for item in rows()]))
+
+
+def test_of_a_log_without_times_nothing_is_counted_that_would_tell_each_rows_own_label() -> None:
+    untimed = [{name: value for name, value in row.items() if name != "timestamp"} for row in store()]
+
+    assert not imports(raw_log(untimed)).from_source(Source.PAIR)
+    assert "without times each count would tell its row's label" in draft(raw_log(untimed)).notes[-1]
+    assert imports(raw_log(store())).from_source(Source.PAIR)

@@ -151,3 +151,14 @@ def test_columns_are_narrow() -> None:
     assert isinstance(FORMER, Examples)
     assert {HELD.ints.dtype, HELD.bags[0][0].dtype} == {torch.int32}
     assert DATA.examples["position"].dtype == pl.Int64
+
+
+def test_kept_columns_are_mapped_so_that_no_memory_is_set_aside_for_writes(tmp_path: Path) -> None:
+    made = Encoder(TRANSFORM, DATA).kept("train", tmp_path / "rows", {})
+    again = Encoder(TRANSFORM, DATA).kept("train", tmp_path / "rows", {})
+
+    maps = Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()
+    allowed = {line.split()[1] for line in maps if str(tmp_path) in line}
+
+    assert len(made) == len(again) > 0
+    assert allowed == {"r--s"}, "a private mapping that may be written counts as memory; the kernel refuses a large one"

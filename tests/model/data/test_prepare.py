@@ -125,6 +125,12 @@ def test_a_log_of_positives_needs_no_label_column() -> None:
     assert dataset.examples["label"].sum() == 60
 
 
+def test_a_label_column_that_the_schema_names_and_the_log_lacks_is_refused() -> None:
+    misspelt = LogSpec(label="lable", positive=("install",), negatives=Negatives())
+    with pytest.raises(ImportRefused, match="has no column 'lable'"):
+        prepare(raw_log(rows()), schema(log=misspelt))
+
+
 def test_apps_installed_before_the_log_are_never_drawn() -> None:
     users = [{"user_id": f"u{number}", "installed": ["com.a1", "com.a2"]} for number in range(10)]
     dataset, _ = prepare(raw_log(rows(), users=users), schema(log=positives_only()))

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from service.comparing.plots import Bar, Panel, Point, Scale, Words, curve_panels, interval_plot, scatter
+from service.comparing.plots import LETTER, Bar, Panel, Point, Scale, Words, curve_panels, interval_plot, scatter
 
 WORDS = Words("a <title>", "what & how", "x", "y")
 
@@ -67,3 +67,30 @@ def test_the_names_of_points_in_one_place_do_not_cover_each_other() -> None:
         one for one in ElementTree.fromstring(scatter(points, WORDS)).iter() if (one.text or "").startswith("name")
     ]
     assert len({(one.get("x"), one.get("y")) for one in named}) == 4
+
+
+def test_a_name_keeps_off_the_intervals_of_others_where_there_is_room() -> None:
+    points = [
+        Point("first", 1.0, 0.5, 0.45, 0.55),
+        Point("second", 1.04, 0.5, 0.45, 0.55),
+        Point("far", 9.0, 0.9, 0, 1),
+    ]
+    drawn = [*ElementTree.fromstring(scatter(points, WORDS)).iter()]
+    lines = [
+        (float(one.get("x1", 0)), float(one.get("y1", 0)), float(one.get("y2", 0)))
+        for one in drawn
+        if one.get("class") == "range"
+    ]
+    for one in drawn:
+        if one.text in {"first", "second"}:
+            left, base = float(one.get("x", 0)), float(one.get("y", 0))
+            right = left + LETTER * len(one.text)
+            crossed = [x for x, low, high in lines if left < x < right and high < base and base - 11 < low]
+            assert not crossed
+
+
+def test_a_name_longer_than_its_panel_is_made_narrower() -> None:
+    svg = curve_panels([Panel("short", (((1.0, 0.9),),)), Panel("x" * 40, (((1.0, 0.9),),))], WORDS)
+    short, long = marks(svg, "name")
+    assert short.get("textLength") is None
+    assert long.get("textLength") == "180"
