@@ -1,6 +1,7 @@
 """The object graph of one process. The only file that names a backend."""
 
 import os
+import secrets
 import socket
 import time
 from collections.abc import Callable, Iterable
@@ -34,7 +35,7 @@ from service.registry import Registry
 from service.restocking import Restocker
 from service.rests import Rests
 from service.retention import needed
-from service.rollout import Coordinator, Pace, Time
+from service.rollout import Coordinator, Meeting, Pace, Time
 from service.settings import DAY_S, Settings, variable
 from service.stocking import LocalStock, StoreStock
 from service.store.backend import Backend
@@ -98,14 +99,14 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     pause, slowly = _pauses_of(readiness)
     features, bundles = backend.features, _bundles(settings, home, pause)
     registry = Registry(backend.index, bundles)
-    coordinator = Coordinator(registry, backend.rollouts, time=Time(time.time, time.sleep), pace=pace)
+    process = f"{socket.gethostname()}:{os.getpid()}"
+    coordinator = Coordinator(registry, _meeting(settings, backend), time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
     stock = StoreStock(features, tables, pause)
     preparation, unaided = _preparations(settings, engine, stock=stock, verdict=registry.verdict)
     ready_version = partial(_prepare, registry.folder, preparation)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="prepare")
     last_seen = LastSeen(home.pointer, prepare=partial(_prepare, bundles.fetch, unaided))
-    process = f"{socket.gethostname()}:{os.getpid()}"
     impressions = ImpressionWriter(backend.log, capacity=settings.impression_buffer, meter=metrics)
     parts = FollowerParts(
         process=process,
@@ -156,6 +157,16 @@ def _open(settings: Settings, home: Home) -> Backend:
     if settings.redis_url is None:
         return open_sqlite(home, time.time)
     return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
+
+
+def _meeting(settings: Settings, backend: Backend) -> Meeting:
+    """Where coordinators meet; each promote has a claim of its own, since a process may be asked for two at once."""
+
+    def turn() -> OneAtATime:
+        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
+        return OneAtATime(backend.jobs, Turn("rollout", settings.job_lease_s), holder=holder, clock=time.time)
+
+    return Meeting(backend.rollouts, turn)
 
 
 def _bundles(settings: Settings, home: Home, pause: Pause) -> BundleStore:

@@ -1,16 +1,20 @@
 """The demo: a synthetic app store, and a network of its size trained on it. `appshelf demo` makes it, and a worker."""
 
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
-from model.data.dataset import read
+from model.data.dataset import DatasetError, read
 from model.data.synthetic import SyntheticConfig, dataset
 from model.training import Progress, TrainConfig
 from service.container import Container
-from service.errors import ForeignData
+from service.errors import DemoData, ForeignData
 from service.home import Home
 from service.importing import keep
 from service.lifecycle import train_version
+
+MADE = "synthetic"
+"""The source that a demo's data names."""
 
 NETWORK: dict[str, Any] = {
     "params": {"dim": 8, "hidden": [128, 64, 32]},
@@ -33,8 +37,15 @@ def make_store(container: Container) -> int:
 
 def refuse_foreign(home: Home) -> None:
     """Raise ForeignData where the home holds data that no demo has made."""
-    if home.data.exists() and (source := read(home.data).facts.source) != "synthetic":
+    if home.data.exists() and (source := read(home.data).facts.source) != MADE:
         raise ForeignData(home.root, source=source)
+
+
+def refuse_demo(home: Home) -> None:
+    """Raise DemoData where the home holds what a demo has made; data that cannot be read is nobody's."""
+    with suppress(DatasetError):
+        if read(home.data).facts.source == MADE:
+            raise DemoData(home.root)
 
 
 def train_demo(container: Container, *, token: str, progress: Callable[[Progress], None]) -> str:

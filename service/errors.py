@@ -140,10 +140,12 @@ class GateRefused(ServiceError):
 class RolloutUnderWay(ServiceError):
     """Another rollout has not ended yet."""
 
-    def __init__(self, version: str, *, remaining_s: float) -> None:
+    def __init__(self, version: str | None, *, remaining_s: float, lease_s: float | None = None) -> None:
+        """lease_s: how long one whose coordinator was killed stands, None for until its deadline."""
+        killed = "" if lease_s is None else f", or in {lease_s:.0f} s where the process that began it was killed"
         super().__init__(
-            f"version {version!r} is being rolled out and one rollout runs at a time; "
-            f"try again when it ends, at the latest in {remaining_s:.0f} s"
+            f"{f'version {version!r}' if version else 'another version'} is being rolled out and one rollout runs "
+            f"at a time; try again when it ends, at the latest in {remaining_s:.0f} s{killed}"
         )
         self.version = version
 
@@ -253,6 +255,16 @@ class HomeGone(ServiceError):
         super().__init__(
             f"the home {home} is not the one that this server was started on: its {missing} is gone; "
             "mount it or move it back, or start the server anew"
+        )
+
+
+class DemoData(ServiceError):
+    """A log would be imported beside the demo's apps and users."""
+
+    def __init__(self, home: Path) -> None:
+        super().__init__(
+            f"the home {home} holds the demo, whose apps, users and events would stay among yours; "
+            "set APPSHELF_HOME to another folder, with a Redis of its own where APPSHELF_REDIS_URL is set"
         )
 
 

@@ -1,12 +1,13 @@
 """The coordinator of a rollout: every serving process prepares a version, and then the live pointer moves."""
 
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from service.errors import RolloutFailed, StoreUnavailable
+from service.errors import RolloutFailed, RolloutUnderWay, StoreUnavailable
 from service.registry import Registry
 from service.store.ports import Lease, Note, Outcome, Rollout, RolloutStore
+from service.turns import OneAtATime
 
 
 @dataclass(frozen=True)
@@ -27,6 +28,17 @@ class Time:
 
 
 @dataclass(frozen=True)
+class Meeting:
+    """Where a coordinator meets the serving processes, and other coordinators.
+
+    turn: a claim to be the only one that rolls out, each call's of a holder of its own; a killed one's runs out.
+    """
+
+    rollouts: RolloutStore
+    turn: Callable[[], OneAtATime]
+
+
+@dataclass(frozen=True)
 class RolloutResult:
     """What each leased process serves when the coordinator stops looking."""
 
@@ -42,9 +54,10 @@ class RolloutResult:
 class Coordinator:
     """Takes one version live over all serving processes, whichever process it runs in."""
 
-    def __init__(self, registry: Registry, store: RolloutStore, *, time: Time, pace: Pace) -> None:
+    def __init__(self, registry: Registry, meeting: Meeting, *, time: Time, pace: Pace) -> None:
         self._registry = registry
-        self._store = store
+        self._store = meeting.rollouts
+        self._turn = meeting.turn
         self._time = time
         self._pace = pace
 
@@ -64,39 +77,56 @@ class Coordinator:
         """
         if self._registry.live() != version:
             self._registry.check_promotable(version, note=note)
-            self._close_committed()
-            self._commit(version, note, check)
+            with self._alone() as turn:
+                self._commit(version, note, check=check, turn=turn)
         return self._settled(version)
 
-    def _close_committed(self) -> None:
-        """End a rollout whose version is live already: its coordinator was killed before it could."""
-        under_way = self._store.current()
-        if under_way is not None and under_way.version == self._registry.live():
-            self._store.finish(under_way.id, Outcome.COMMITTED)
+    @contextmanager
+    def _alone(self) -> Iterator[OneAtATime]:
+        """Roll out while nobody else does. Raises RolloutUnderWay, no longer than a lease after another was killed."""
+        turn = self._turn()
+        if not turn():
+            under_way, now = self._store.current(), self._time.clock()
+            remaining_s = under_way.deadline - now if under_way else self._pace.deadline_s
+            version = under_way.version if under_way else None
+            raise RolloutUnderWay(version, remaining_s=remaining_s, lease_s=turn.lease_s)
+        try:
+            yield turn
+        finally:
+            with suppress(StoreUnavailable):  # then it runs out
+                turn.give_back()
 
-    def _commit(self, version: str, note: Note, check: Callable[[], object]) -> None:
+    def _commit(self, version: str, note: Note, *, check: Callable[[], object], turn: OneAtATime) -> None:
+        if abandoned := self._store.current():  # by a coordinator that was killed, or it would have the turn
+            self._store.finish(abandoned.id, Outcome.EXPIRED)
         rollout = self._store.begin(version, deadline=self._time.clock() + self._pace.deadline_s)
         outcome = Outcome.ABORTED
         try:
-            check()
-            self._await_votes(rollout)
+            with turn.kept():
+                check()
+            self._await_votes(rollout, turn)
             self._registry.go_live(version, note=note)
             outcome = Outcome.COMMITTED
         finally:
-            with suppress(StoreUnavailable):  # its deadline ends an aborted one, and the next promote a committed one
+            with suppress(StoreUnavailable):  # then the next promote ends it
                 self._store.finish(rollout.id, outcome)
 
-    def _await_votes(self, rollout: Rollout) -> None:
+    def _await_votes(self, rollout: Rollout, turn: OneAtATime) -> None:
         """Return when every leased process is prepared; one that stops or starts meanwhile is counted out or in.
 
-        Past the deadline nothing may move, whoever was slow: another rollout may have begun or ended since.
+        Past the deadline, and past a lease that was not renewed, nothing may move, whoever was slow: another rollout
+        may have begun or ended since.
         """
         while True:
+            ours = turn()
             pending = self._pending(rollout)
             if self._time.clock() >= rollout.deadline:
                 who = pending[0] if pending else "of this promote"
                 detail = f"did not answer within {self._pace.deadline_s:.0f} s"
                 raise RolloutFailed(rollout.version, process=who, detail=detail)
+            if not ours or (not pending and self._store.current() != rollout):
+                detail = "was held up, and another rollout took its place or the store has lost it"
+                raise RolloutFailed(rollout.version, process="of this promote", detail=detail)
             if not pending:
                 return
             self._time.wait(self._pace.poll_s)

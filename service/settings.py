@@ -94,7 +94,10 @@ class Settings(BaseSettings):
     )
     retrain_attempts: Count = Field(3, description="Times that a retraining is begun before it counts as failed.")
     retrain_timeout_s: Seconds = Field(21_600.0, description="Seconds after which a retraining is ended.")
-    job_lease_s: Seconds = Field(30.0, description="Seconds without a sign from a worker until its job is another's.")
+    job_lease_s: Seconds = Field(
+        30.0,
+        description="Seconds without a sign from a worker, or from a promote, until its job, or turn, is another's.",
+    )
     bootstrap: Literal["none", "demo"] = Field(
         "none", description="What a worker does where nothing is live: nothing, or make, train and promote the demo."
     )

@@ -1,8 +1,11 @@
 """Work that every process could do and one does at a time."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event, Thread
 
+from service.errors import StoreUnavailable
 from service.store.job_ports import JobStore
 
 LEASE_S = 60.0
@@ -30,6 +33,11 @@ class OneAtATime:
         self._clock = clock
         self._renewed_at: float | None = None
 
+    @property
+    def lease_s(self) -> float:
+        """How long a process that is killed goes on holding it."""
+        return self._turn.lease_s
+
     def __call__(self) -> bool:
         """Whether it is this process's turn. Raises StoreUnavailable."""
         now = self._clock()
@@ -37,6 +45,24 @@ class OneAtATime:
             return True
         self._renewed_at = now if self._taken(now) else None
         return self._renewed_at is not None
+
+    @contextmanager
+    def kept(self) -> Iterator[None]:
+        """Go on holding it while the block runs, which may take longer than the lease and has no time to ask."""
+        ended = Event()
+
+        def renew() -> None:
+            while not ended.wait(self._turn.lease_s / 3):
+                with suppress(StoreUnavailable):
+                    self()
+
+        thread = Thread(target=renew, name=f"keep-{self._turn.name}", daemon=True)
+        thread.start()
+        try:
+            yield
+        finally:
+            ended.set()
+            thread.join()
 
     def give_back(self) -> None:
         """Let another process have its turn at once. Raises StoreUnavailable."""

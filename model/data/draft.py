@@ -132,7 +132,9 @@ def _unread(events: Table, name: str) -> str:
 def _field(table: Table, name: str, source: Source) -> FieldSpec | str:
     """The field that a column makes, or a line saying why it makes none."""
     found = _kind(table, name)
-    if not re.fullmatch(NAME, name) or name in (*RESERVED[source], HISTORY[0], *PAIRS):
+    if name in (*RESERVED[source], HISTORY[0], *PAIRS):
+        found = f"the name has a meaning of its own among {source} fields; rename the column, as to my_{name}"
+    elif not re.fullmatch(NAME, name):
         found = f"a field cannot be called that; rename it to match {NAME}"
     if isinstance(found, Kind):
         return FieldSpec(name=name, source=source, kind=found)

@@ -18,6 +18,7 @@ from model.data.report import Fault, ImportRefused, shown
 from model.schema import FeatureSchema, read_schema
 
 MAX_COLUMNS = 2000
+OTHER_SEPARATORS = (";", "\t", "|")
 
 
 class Format(StrEnum):
@@ -134,6 +135,9 @@ def _csv(path: Path, content: bytes) -> Table:
         rows, malformed = _numbers(frame.height), tuple[Fault, ...]()
     except pl.exceptions.PolarsError:
         frame, rows, malformed = _csv_by_row(path, content)
+    if frame.width == 1 and (found := [one for one in OTHER_SEPARATORS if one in frame.columns[0]]):
+        header = shown(frame.columns[0])
+        raise ImportRefused(f"{path} is one column, {header}, separated by {found[0]!r}; write it with commas")
     frame = frame.with_columns(pl.all().replace("", None))
     filled = frame.select(pl.any_horizontal(pl.all().is_not_null())).to_series()
     return Table(path.name, frame.filter(filled), rows.filter(filled), malformed=malformed, textual=True)

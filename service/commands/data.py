@@ -57,9 +57,11 @@ def import_log(
     as_json: AsJson = False,
 ) -> None:
     """Import a log: check it row by row, keep the good rows for training, put its apps and users into the store."""
+    from service.demo import refuse_demo
     from service.importing import keep, keep_report, read_import
 
     with opened(context) as container, working(f"importing {path}"):
+        refuse_demo(container.home)
         imported = read_import(log_format, path, schema=schema)
         keep(imported.dataset, container.home, container.features)
         report_file = keep_report(imported.report, container.home)

@@ -46,6 +46,9 @@ def worker(
     from service.telemetry import log_to_stdout
 
     if until_eof:
+        from service.serve import refuse_vanished
+
+        refuse_vanished(context.obj)  # the one that starts it this way is the server on this home
         end_with_parent(lambda: os.kill(os.getpid(), signal.SIGTERM))
     log_to_stdout(settings_of(context).log_level)
     from service.jobs.process import Hands

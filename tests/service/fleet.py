@@ -3,20 +3,24 @@
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass, field
+from itertools import count
 from typing import Any, ParamSpec, TypeVar
 from weakref import WeakSet
 
 from service.engine import Engine, Live
 from service.follower import Follower, FollowerParts
 from service.registry import Registry
-from service.rollout import Coordinator, Pace, RolloutResult, Time
-from service.store.ports import Note, RolloutStore
+from service.rollout import Coordinator, Meeting, Pace, RolloutResult, Time
+from service.store.backend import Backend
+from service.store.ports import Note
+from service.turns import OneAtATime, Turn
 from tests.service.clock import Clock
 
 P = ParamSpec("P")
 T = TypeVar("T")
 
 PACE = Pace(deadline_s=60, lease_timeout_s=5, poll_s=0.2)
+TURN = Turn("rollout", lease_s=15)
 
 
 def live(version: str) -> Live:
@@ -88,16 +92,16 @@ class Process:
 
 
 class Reach:
-    """The store's rollouts as one process reaches them, or as the coordinator does."""
+    """A port of the store as one process reaches it, or as the coordinator does."""
 
-    def __init__(self, fleet: "Fleet", who: "Process | Fleet") -> None:
-        self._fleet = fleet
+    def __init__(self, port: Callable[[], object], who: "Process | Fleet") -> None:
+        self._port = port
         self._who = who
 
     def __getattr__(self, method: str) -> object:
         if self._who.store_is_away:
             raise self._who.store_is_away
-        return getattr(self._fleet.rollouts, method)
+        return getattr(self._port(), method)
 
 
 class Fleet:
@@ -106,15 +110,22 @@ class Fleet:
     store_is_away: what the coordinator is told of it, None while it answers.
     """
 
-    def __init__(self, registry: Registry, rollouts: RolloutStore, clock: Clock) -> None:
+    def __init__(self, registry: Registry, store: Backend, clock: Clock) -> None:
         self._registry = registry
-        self.rollouts = rollouts
+        self.rollouts = store.rollouts
+        self._jobs = store.jobs
         self._clock = clock
+        self._promotes = count(1)
         self.running: dict[str, Follower] = {}
         self.meanwhile: Callable[[], object] = lambda: None
         self.store_is_away: Exception | None = None
-        reach: Any = Reach(self, self)
-        self.coordinator = Coordinator(registry, reach, time=Time(clock, self.wait), pace=PACE)
+        reach: Any = Reach(lambda: self.rollouts, self)
+        self.coordinator = Coordinator(registry, Meeting(reach, self.turn), time=Time(clock, self.wait), pace=PACE)
+
+    def turn(self) -> OneAtATime:
+        """The claim of one more promote."""
+        reach: Any = Reach(lambda: self._jobs, self)
+        return OneAtATime(reach, TURN, holder=f"promote {next(self._promotes)}", clock=self._clock)
 
     def follower(self, process: Process) -> Follower:
         def pointer() -> str | None:
@@ -122,7 +133,7 @@ class Fleet:
                 raise process.store_is_away
             return self._registry.live()
 
-        reach: Any = Reach(self, process)
+        reach: Any = Reach(lambda: self.rollouts, process)
         return Follower(
             FollowerParts(
                 process=process.name,

@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from model.data.synthetic import SyntheticConfig, generate
+from model.data.dataset import write
+from model.data.synthetic import SyntheticConfig, dataset, generate
 from service import cli
 from tests.service.command_line import Run, refusal, run_on
 from tests.service.store_front import LIVE, PASSED, REJECTED
@@ -55,6 +56,18 @@ def test_an_import_tells_what_was_good_and_what_will_be_learned_from(log: Path, 
     assert "apps.parquet: 120 of 120 rows are good" in shown
     assert "rows to learn from: train " in shown
     assert "schema.yaml" in shown
+
+
+def test_an_import_into_the_home_of_a_demo_is_refused(log: Path, tmp_path: Path) -> None:
+    run = run_on(tmp_path / "home")
+    write(dataset(SyntheticConfig.small())[0], tmp_path / "home" / "data")
+    assert "holds the demo" in refusal(run("import", "parquet", str(log)))
+
+
+def test_a_servers_job_worker_makes_no_empty_home_where_that_of_its_server_is_gone(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    assert "mount it or move it back" in refusal(run_on(home)("worker", "--until-eof", "--burst"))
+    assert not home.exists()
 
 
 def test_an_import_counts_its_faults_as_json(log: Path, tmp_path: Path) -> None:

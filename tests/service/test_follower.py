@@ -42,7 +42,7 @@ def rollouts(backend: Backend) -> RolloutStore:
 
 @pytest.fixture
 def fleet(backend: Backend, clock: Clock, tmp_path: Path) -> Fleet:
-    return Fleet(Registry(backend.index, LocalBundles(tmp_path)), backend.rollouts, clock)
+    return Fleet(Registry(backend.index, LocalBundles(tmp_path)), backend, clock)
 
 
 def test_a_process_takes_the_live_version_before_it_takes_a_lease(fleet: Fleet, rollouts: RolloutStore) -> None:
@@ -69,7 +69,7 @@ def test_a_process_without_a_live_version_waits_for_one(
 ) -> None:
     with sqlite(Place(tmp_path, request), clock) as empty:
         empty.index.add(entry(NEW, State.PASSED), note=NOTE)
-        fleet = Fleet(Registry(empty.index, LocalBundles(tmp_path)), empty.rollouts, clock)
+        fleet = Fleet(Registry(empty.index, LocalBundles(tmp_path)), empty, clock)
         process = fleet.start(Process("p1"))
         fleet.step()
         before = process.engine.version

@@ -131,6 +131,8 @@ def test_what_is_doubtful_of_a_drafted_schema_is_said_by_the_import_too(log: Pat
     (log / "schema.yaml").unlink()
     events = (log / "events.jsonl").read_text()
     (log / "events.jsonl").write_text(events.replace('"kind": "install"', '"event": "gekauft"'))
+    with (log / "apps.csv").open("a") as apps:
+        apps.writelines(f"other{number},1,true,\n" for number in range(20))  # of which negatives are drawn
     imported = read_import("jsonl", log, schema=None)
     assert imported.notes == draft_schema(log).notes
     assert "every row counts as positive" in " ".join(imported.notes)

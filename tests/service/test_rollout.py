@@ -21,7 +21,7 @@ from service.store.ports import Note
 from service.store.redis_backend import open_redis
 from tests.redis_server import RedisServer, redis_server
 from tests.service.clock import Clock
-from tests.service.fleet import PACE, Fleet, Held, Process
+from tests.service.fleet import PACE, TURN, Fleet, Held, Process
 from tests.service.store.backends import BACKENDS, PATIENT_S, Backend, Place
 from tests.service.store.entries import NEW, NOTE, OLD, entry
 
@@ -50,7 +50,7 @@ def registry(backend: Backend, tmp_path: Path) -> Registry:
 
 @pytest.fixture
 def fleet(backend: Backend, registry: Registry, clock: Clock) -> Fleet:
-    return Fleet(registry, backend.rollouts, clock)
+    return Fleet(registry, backend, clock)
 
 
 def test_without_a_server_the_pointer_moves_at_once(fleet: Fleet, registry: Registry, clock: Clock) -> None:
@@ -196,30 +196,100 @@ def test_a_second_promote_is_refused_while_one_is_under_way(fleet: Fleet, regist
     assert result.complete
 
 
-def test_a_killed_coordinator_blocks_nobody_for_longer_than_its_deadline(
-    fleet: Fleet, backend: Backend, clock: Clock
-) -> None:
+def begun_and_killed(fleet: Fleet, version: str, clock: Clock) -> None:
+    """What a coordinator leaves that is killed right after it has begun."""
+    assert fleet.turn()()
+    fleet.rollouts.begin(version, deadline=clock.now + PACE.deadline_s)
+
+
+def test_a_killed_coordinator_blocks_nobody_for_longer_than_its_lease(fleet: Fleet, clock: Clock) -> None:
     process = fleet.start(Process("p1"))
-    backend.rollouts.begin(NEW, deadline=clock.now + PACE.deadline_s)
+    begun_and_killed(fleet, NEW, clock)
     fleet.step()
-    with pytest.raises(RolloutUnderWay):
+    fleet.wait(TURN.lease_s - 1)
+    with pytest.raises(RolloutUnderWay, match=f"{NEW}.*at the latest in 46 s, or in 15 s where .* was killed"):
         fleet.promote(NEW)
 
-    fleet.wait(PACE.deadline_s)
+    fleet.wait(1)
 
     assert process.engine.version == OLD
     assert fleet.promote(NEW).complete
 
 
-def test_a_coordinator_killed_after_the_pointer_moved_blocks_nobody(
-    fleet: Fleet, registry: Registry, backend: Backend, clock: Clock
+def test_a_coordinator_killed_before_it_began_blocks_nobody_for_longer_than_its_lease(fleet: Fleet) -> None:
+    assert fleet.turn()()
+    with pytest.raises(RolloutUnderWay, match="another version is being rolled out"):
+        fleet.promote(NEW)
+
+    fleet.wait(TURN.lease_s)
+
+    assert fleet.promote(NEW).complete
+
+
+def test_a_coordinator_killed_after_the_pointer_moved_blocks_nobody_for_longer_than_its_lease(
+    fleet: Fleet, registry: Registry, clock: Clock
 ) -> None:
     fleet.start(Process("p1"))
-    backend.rollouts.begin(NEW, deadline=clock.now + 60)
+    begun_and_killed(fleet, NEW, clock)
     registry.go_live(NEW, note=NOTE)
+    fleet.wait(TURN.lease_s)
 
     assert fleet.promote(OLD).complete
     assert registry.live() == OLD
+
+
+def test_a_coordinator_that_waits_for_longer_than_its_lease_is_not_taken_for_dead(
+    fleet: Fleet, registry: Registry, clock: Clock
+) -> None:
+    held = Held()
+    fleet.start(Process("p1", executor=held))
+    began_at = clock.now
+    refused: list[float] = []
+
+    def promote_too() -> None:
+        if clock.now - began_at > 3 * TURN.lease_s:
+            held.let_go()
+        elif int(clock.now) % 5 == 0:
+            with pytest.raises(RolloutUnderWay):
+                fleet.promote(NEW)
+            refused.append(clock.now)
+
+    fleet.meanwhile = promote_too
+    assert fleet.promote(NEW).complete
+
+    assert refused[-1] - began_at > 2 * TURN.lease_s
+    assert registry.live() == NEW
+
+
+def test_a_coordinator_that_slept_over_its_lease_and_was_overtaken_moves_nothing(
+    fleet: Fleet, backend: Backend, registry: Registry
+) -> None:
+    process = fleet.start(Process("p1"))
+    backend.index.add(entry(LATER, State.PASSED), note=NOTE)
+
+    def be_overtaken() -> None:
+        fleet.step()  # which prepares it and votes
+        fleet.wait(TURN.lease_s)
+        fleet.promote(LATER)
+
+    with pytest.raises(RolloutFailed, match="held up, and another rollout took its place"):
+        fleet.coordinator.promote(NEW, note=NOTE, check=be_overtaken)
+
+    assert NEW in process.prepared
+    assert process.engine.version == registry.live() == LATER
+    assert registry.get(NEW).state is State.PASSED
+
+
+def test_a_coordinator_killed_after_the_clock_was_set_back_blocks_nobody_for_longer_than_its_lease(
+    fleet: Fleet, clock: Clock
+) -> None:
+    killed = fleet.turn()
+    assert killed()
+    clock.advance(-3600)
+    assert killed()  # as at each of its looks
+    fleet.wait(TURN.lease_s)
+
+    assert fleet.promote(NEW).complete
 
 
 def test_a_promote_of_what_is_live_only_looks(fleet: Fleet, registry: Registry) -> None:
@@ -279,7 +349,7 @@ def test_a_store_that_goes_away_within_a_rollout_ends_it_and_moves_nothing(fleet
     assert registry.get(NEW).state is State.PASSED
 
 
-def test_a_promote_that_lost_its_store_can_be_made_again_at_the_latest_after_its_deadline(fleet: Fleet) -> None:
+def test_a_promote_that_lost_its_store_can_be_made_again_at_the_latest_after_its_lease(fleet: Fleet) -> None:
     held = Held()
     process = fleet.start(Process("p1", executor=held))
 
@@ -292,7 +362,7 @@ def test_a_promote_that_lost_its_store_can_be_made_again_at_the_latest_after_its
     fleet.meanwhile, fleet.store_is_away = held.let_go, None
     with pytest.raises(RolloutUnderWay, match="at the latest in"):
         fleet.promote(NEW)
-    fleet.wait(PACE.deadline_s)
+    fleet.wait(TURN.lease_s)
 
     assert fleet.promote(NEW).complete
     assert process.engine.version == NEW
@@ -340,7 +410,7 @@ def on_redis(folder: Path, clock: Clock, *, keeps: str) -> Iterator[tuple[Fleet,
         store = open_redis(server.url, clock=clock, timeout_s=PATIENT_S)
         store.index.add(entry(OLD, State.LIVE), note=NOTE)
         store.index.add(entry(NEW, State.PASSED), note=NOTE)
-        yield Fleet(Registry(store.index, LocalBundles(folder)), store.rollouts, clock), server
+        yield Fleet(Registry(store.index, LocalBundles(folder)), store, clock), server
 
 
 def test_a_rollout_goes_on_over_a_restart_of_a_redis_that_keeps_what_it_is_told(tmp_path: Path, clock: Clock) -> None:
@@ -372,7 +442,7 @@ def test_a_redis_that_comes_back_empty_within_a_rollout_ends_it_and_every_proces
             server.start()
 
         fleet.meanwhile = restart
-        with pytest.raises((StoreUnavailable, UnknownVersion)):
+        with pytest.raises((StoreUnavailable, RolloutFailed, UnknownVersion)):
             fleet.promote(NEW)
         fleet.wait(PACE.deadline_s)
 

@@ -1,6 +1,7 @@
 """Work for one process at a time."""
 
 from pathlib import Path
+from threading import Event
 
 import pytest
 
@@ -57,6 +58,29 @@ def test_one_that_was_killed_after_the_clock_was_set_back_holds_it_no_longer_tha
     clock.advance(-3600)
     assert killed()
     clock.advance(LEASE_S)
+    assert turn(jobs, "next", clock)()
+
+
+def test_it_is_kept_over_work_that_takes_longer_than_the_lease(
+    jobs: JobStore, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    renewed, take = Event(), jobs.take_lease
+
+    def taken(name: str, holder: str, *, now: float, until: float) -> bool:
+        done = take(name, holder, now=now, until=until)
+        renewed.set()
+        return done
+
+    monkeypatch.setattr(jobs, "take_lease", taken)
+    busy = OneAtATime(jobs, Turn("settling", 0.01), holder="busy", clock=clock)
+    assert busy()
+    with busy.kept():
+        for _ in range(3):
+            renewed.clear()
+            clock.advance(0.009)
+            assert renewed.wait(60)
+            assert not turn(jobs, "next", clock)()
+    clock.advance(0.01)
     assert turn(jobs, "next", clock)()
 
 

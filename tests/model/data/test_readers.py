@@ -149,3 +149,11 @@ def test_a_folder_without_events_is_refused_naming_what_it_holds(tmp_path: Path)
     csv_file(tmp_path, b"a\n1\n")
     with pytest.raises(ImportRefused, match=r"has no events.parquet or events.parquet.gz; it holds events.csv"):
         read_log(tmp_path, Format.PARQUET)
+
+
+@pytest.mark.parametrize("separator", [";", "\t", "|"])
+def test_a_csv_without_commas_is_refused_by_its_separator(tmp_path: Path, separator: str) -> None:
+    file = tmp_path / "log.csv"
+    file.write_text(separator.join(("user_id", "app_id")) + "\n" + separator.join(("u", "a")) + "\n")
+    with pytest.raises(ImportRefused, match=r"one column.*write it with commas"):
+        read_table(file, Format.CSV)
