@@ -1,5 +1,6 @@
 """Who is measured: appshelf in both precisions and the peers, each as two workers of one thread."""
 
+import ctypes.util
 import http.client
 import os
 import subprocess
@@ -40,16 +41,30 @@ class Peer:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One server with one precision. peer: None for appshelf; bits: of the tower's numbers, 32 or 16."""
+    """One server with one precision. peer: None for appshelf; bits: of the tower's numbers, 32 or 16.
+
+    allocator: a library of the system that the server starts with in place of the C library's malloc.
+    """
 
     name: str
     bits: int
     peer: Peer | None = None
+    allocator: str = ""
 
     @property
     def ours(self) -> bool:
         """Whether it is appshelf."""
         return self.peer is None
+
+    @property
+    def preload(self) -> dict[str, str]:
+        """What its environment needs for its allocator. Raises RuntimeError where the system has none of that name."""
+        if not self.allocator:
+            return {}
+        library = ctypes.util.find_library(self.allocator)
+        if library is None:
+            raise RuntimeError(f"{self.name} needs lib{self.allocator}, which is not installed; install or omit it")
+        return {"LD_PRELOAD": library}
 
 
 def _uvicorn(factory: str) -> tuple[str, ...]:
@@ -65,6 +80,8 @@ _LITSERVE = Peer(LITSERVE, ("-m", "bench.peers.litserve_torch", "{port}"))
 CONTESTANTS = (
     Contestant("fast", 16),
     Contestant("exact", 32),
+    Contestant("fast-jemalloc", 16, allocator="jemalloc"),
+    Contestant("exact-jemalloc", 32, allocator="jemalloc"),
     Contestant("fastapi-async", 32, _INLINE),
     Contestant("fastapi-def", 32, _THREADED),
     Contestant("openvino", 32, _OPENVINO),
@@ -111,7 +128,8 @@ def _command(
     if contestant.peer is None:
         for file in reference.root.glob("log.sqlite*"):
             file.unlink()  # every run logs what it shows into an empty log
-        more = SETTINGS | {"APPSHELF_PRECISION": contestant.name}
+        precision = "fast" if contestant.bits == 16 else "exact"
+        more = SETTINGS | {"APPSHELF_PRECISION": precision} | contestant.preload
         return verb("serve"), Home(reference.root, port, more).environ
     own = {"PEER_FOLDER": str(reference.peers), "PEER_PRECISION": "fp32" if contestant.bits == 32 else "bf16"}
     python = contestant.peer.environment.python(cache)

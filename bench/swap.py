@@ -1,7 +1,7 @@
 """A hundred swaps under load: failures, readiness, latency inside and outside the swaps, and memory after each.
 
-    python -m bench.swap [--swaps 100] [--load 0.65] [--pause 4] [--kept-tables] [--precision auto] [--cache FOLDER]
-                         [--json FILE]
+    python -m bench.swap [--swaps 100] [--load 0.65] [--pause 4] [--kept-tables] [--preload LIBRARY]
+                         [--precision auto] [--cache FOLDER] [--json FILE]
 
 The reference work with two versions and two workers. Open-loop load at a share of the capacity that is measured first
 in the same run. Each swap goes back to the version before: a whole rollout in every worker, its app table built anew
@@ -186,6 +186,7 @@ def main() -> None:
     parser.add_argument("--load", type=float, default=0.65, help="share of the capacity that is offered")
     parser.add_argument("--pause", type=float, default=4.0, help="seconds before and after each swap")
     parser.add_argument("--kept-tables", action="store_true", help="go back to the table that is there")
+    parser.add_argument("--preload", default="", help="a library the server starts with, as another allocator's")
     parser.add_argument("--workers", type=int, default=Setup.workers)
     parser.add_argument("--precision", choices=("auto", "exact", "fast"), default="auto")
     parser.add_argument("--apps", type=int, default=Work.apps)
@@ -195,7 +196,8 @@ def main() -> None:
     reference = prepare(arguments.cache / f"reference-{arguments.apps}", Work(apps=arguments.apps))
     another(reference)
     plan = Plan(arguments.swaps, arguments.pause, arguments.load, arguments.kept_tables)
-    with served(Setup(reference, arguments.workers, arguments.precision, SETTINGS)) as target:
+    more = SETTINGS | {"LD_PRELOAD": arguments.preload} if arguments.preload else SETTINGS
+    with served(Setup(reference, arguments.workers, arguments.precision, more)) as target:
         found = run(target, reference, plan)
     for name, value in found.items():
         print(f"{name:32} {value:.2f}" if isinstance(value, float) else f"{name:32} {value}")

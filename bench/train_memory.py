@@ -5,7 +5,6 @@
 A log of the cap's size and one so many times as large are written as dataset folders, and each is trained for an epoch
 in a process of its own, from the log to the weights, with its rows in mapped files. A log's size is that of its rows in
 memory, which is what a training that loads them would take; the encoded columns, which are mapped, are printed beside.
-Users and apps are as many in both, since what is learned of them is in memory and no part of the log.
 
 The kernel holds the cap. Without --cgroup it is RLIMIT_DATA, set once Python and its libraries are loaded: whatever the
 process may write to and shares with nobody, from then on, touched or not. With --cgroup, a folder of cgroup v2 in which
@@ -36,7 +35,7 @@ import polars as pl
 from model.data.dataset import PIECE, Dataset, Facts, read, write
 from model.schema import FeatureSchema
 
-APPS, USERS, SHOWN = 2_000, 50_000, 0.2
+APPS, ROWS_A_USER, SHOWN = 2_000, 20, 0.2
 WIDE = [f"context_{place:02d}" for place in range(24)]
 """Further columns, so that a row takes as much as one of a real log does."""
 
@@ -86,8 +85,8 @@ class Seen:
 
 def make(folder: Path, rows: int, *, seed: int = 0) -> float:
     """Write a dataset of so many rows, a piece at a time; its size in memory, MiB."""
-    rng = np.random.default_rng(seed)
-    names = pl.Series("user_id", [f"user-{place:09d}" for place in range(USERS)])
+    rng, users = np.random.default_rng(seed), max(rows // ROWS_A_USER, 1)
+    names = pl.Series("user_id", [f"user-{place:09d}" for place in range(users)])
     apps = pl.DataFrame(
         {
             "app_id": [f"com.example.app{place:05d}" for place in range(APPS)],
