@@ -75,6 +75,13 @@ class Overloaded(ServiceError):
         super().__init__(f"{observed}; ask again in a second, or of more workers")
 
 
+class ClientLeft(ServiceError):
+    """Whoever asked for a ranking has closed the connection before it was done."""
+
+    def __init__(self) -> None:
+        super().__init__("the connection was closed before its ranking was done; ask again, and wait for longer")
+
+
 class NothingToPromote(ServiceError):
     """No version has passed the gate since the live one."""
 

@@ -54,7 +54,7 @@ class LongQueue:
         self._pace.turn(self._clock(), another_follows=len(self) > 1)
         while self._running:
             one = self._running.popleft()
-            if one.waiting.gone:
+            if one.waiting.gone():
                 self._promote()
                 continue
             outcome = attempt(partial(next, one.steps))
@@ -68,9 +68,9 @@ class LongQueue:
 
     def _chunks_before(self) -> int:
         """Chunks that are scored until one that came now would begin: those that run share the turns evenly."""
-        left = sorted(one.chunks for one in self._running if not one.waiting.gone)
+        left = sorted(one.chunks for one in self._running if not one.waiting.gone())
         chunks = 0
-        for following in (*(one.chunks for one in self._queued if not one.waiting.gone), 0):
+        for following in (*(one.chunks for one in self._queued if not one.waiting.gone()), 0):
             if len(left) == SIDE_BY_SIDE:
                 first, *others = left
                 chunks += first * SIDE_BY_SIDE
@@ -83,9 +83,10 @@ class LongQueue:
         now = self._clock()
         while self._queued:
             one = self._queued.popleft()
+            if one.waiting.gone():
+                continue
             waited_s = now - one.waiting.asked.arrived
-            if waited_s > self._shed_after_s:
-                one.waiting.settle(too_late(waited_s, self._shed_after_s))
-            elif not one.waiting.gone:
+            if waited_s <= self._shed_after_s:
                 self._running.append(one)
                 return
+            one.waiting.settle(too_late(waited_s, self._shed_after_s))

@@ -13,6 +13,7 @@ from typing import Protocol
 from service.attempts import attempt
 from service.errors import Overloaded
 from service.fetching import Fetched
+from service.leaving import stays
 from service.long_queue import Long, LongQueue
 from service.ranker import Asked, Begun, Ranking, RankQuery
 from service.waiting import HEADROOM, Pace, Waiting, too_late
@@ -90,15 +91,17 @@ class RankDesk:
             if wait_s * HEADROOM > limits.shed_after_s:
                 raise too_late(wait_s, limits.shed_after_s)
 
-    async def rank(self, query: RankQuery, *, request_id: str, arrived: float) -> Ranking:
+    async def rank(
+        self, query: RankQuery, *, request_id: str, arrived: float, left: Callable[[], bool] = stays
+    ) -> Ranking:
         """Rank among what else is here. Raises Overloaded, at once or when it has waited too long, and as Ranker.rank.
 
-        One whose task is cancelled while it waits is not ranked.
+        One whose task is cancelled while it waits is not ranked, nor one who has left by then. Raises ClientLeft.
         """
         self.check(arrived)
         loop = asyncio.get_running_loop()
         outpaced = len(self._waiting) >= self._limits.batch_limit
-        waiting = Waiting(Asked(query, request_id, arrived), loop.create_future(), outpaced)
+        waiting = Waiting(Asked(query, request_id, arrived), loop.create_future(), outpaced, left)
         self._waiting.append(waiting)
         self._under_way += 1
         self._come(loop)
@@ -162,10 +165,12 @@ class RankDesk:
         now, limit_s = self._clock(), self._limits.shed_after_s
         while self._waiting and len(batch) < self._limits.batch_limit:
             one = self._waiting.popleft()
+            if one.gone():
+                continue
             waited_s = now - max(one.asked.arrived, self._hung_until)  # before that, for the store and for no others
             if one.outpaced and waited_s > limit_s:
                 one.settle(too_late(waited_s, limit_s))
-            elif not one.gone:
+            else:
                 batch.append(one)
         return batch
 
@@ -202,7 +207,7 @@ class RankDesk:
             return
         short: list[tuple[Waiting, Begun]] = []
         for one, begun in zip(batch, self._ranker.begin([one.asked for one in batch], fetched), strict=True):
-            if one.gone:
+            if one.gone():
                 continue
             if isinstance(begun, Exception):
                 one.settle(begun)

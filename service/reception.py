@@ -1,126 +1,42 @@
 """A worker's side of the door: uvicorn, which is handed its connections instead of accepting them."""
 
 import asyncio
-import json
 import logging
-import os
 import socket
 from collections.abc import Callable, Sequence
 
-from uvicorn import Server
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from uvicorn import Config, Server
 
-from service.place import BACK, CLOSED, EMPTY, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED, STOCKED
+from service.guest import CLIENT_WITHIN_S, Guest
+from service.patience import Patience
+from service.place import CLOSED, EMPTY, FRESH, GIVE, KNOCK, LEAVING, READY, RETURNED, STOCKED
 from service.readiness import SERVES
-from service.transports import Joined, Paced
 
 WORDS_AT_ONCE, SOCKETS_AT_ONCE, TAKEN_AT_ONCE = 64, 16, 64
 TURN_S = 0.01
 TURNS_TO_GIVE, TURNS_TO_LEAVE = 50, 100
 CONNECTIONS = FRESH + RETURNED
 
-UNREADABLE = {
-    "type": "about:blank",
-    "title": "Bad request",
-    "status": 400,
-    "detail": "what was sent cannot be read as a request of HTTP/1.1; mend it and send it on a new connection",
-    "instance": "",
-    "errors": [],
-}
-"""The problem that what is not HTTP is answered with: no application sees it."""
+LOOK_EVERY = 10  # ticks, which is a second
 
 log = logging.getLogger(__name__)
 
 
-class Guest(HttpToolsProtocol):
-    """A connection that can be given to another worker; `left` is called when it is over here.
-
-    answered: called with it after each answer, before anything of a next request is read.
-    """
-
-    left: Callable[[], None]
-    answered: Callable[["Guest"], None]
-    _arriving = False
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
-        """Begin."""
-        super().connection_made(transport)
-        self.flow = Paced(transport, self.pipeline)
-
-    def eof_received(self) -> bool:  # type: ignore[override]  # uvicorn's closes whatever is under way
-        """Keep the connection until what was asked is answered, where all of it is here: the client may still read."""
-        if self.cycle is None or self.cycle.response_complete or self._arriving:
-            return False
-        self.cycle.keep_alive = False
-        return True
-
-    def on_message_begin(self) -> None:
-        """Note that a request is arriving, whatever becomes of one before it."""
-        super().on_message_begin()
-        self._arriving = True
-        self._unset_keepalive_if_required()
-
-    def on_headers_complete(self) -> None:
-        """Begin an answer."""
-        super().on_headers_complete()
-        if isinstance(self.cycle, RequestResponseCycle):
-            self.cycle.transport = Joined(self.transport, self.cycle)
-
-    def on_message_complete(self) -> None:
-        """Note that all of it is here; the next is waited for where it was answered before that."""
-        super().on_message_complete()
-        self._arriving = False
-        self.expect()
-
-    def on_response_complete(self) -> None:
-        """Say so."""
-        super().on_response_complete()
-        self.answered(self)
-
-    def send_400_response(self, msg: str) -> None:
-        """Answer what is not HTTP as every other error is."""
-        request_id = os.urandom(16).hex()
-        body = json.dumps(UNREADABLE | {"request_id": request_id})
-        head = ("HTTP/1.1 400 Bad Request", "content-type: application/problem+json", f"content-length: {len(body)}")
-        lines = (*head, f"x-request-id: {request_id}", "connection: close", "", body)
-        self.transport.write("\r\n".join(lines).encode())
-        self.transport.close()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Say so."""
-        super().connection_lost(exc)
-        self.left()
-
-    @property
-    def idle(self) -> bool:
-        """True between two requests: all of one is read and none of the next, and no answer is still to be written."""
-        between = not self._arriving and (self.headers is None or self.timeout_keep_alive_task is not None)
-        return between and not self.transport.is_closing() and not self.transport.get_write_buffer_size()
-
-    def expect(self) -> None:
-        """Where nothing arrives and nothing is unanswered, wait for a next request no longer than after an answer."""
-        answered = self.cycle is None or self.cycle.response_complete
-        if answered and not self._arriving and not self.transport.is_closing():
-            self._unset_keepalive_if_required()
-            self.timeout_keep_alive_task = self.loop.call_later(
-                self.timeout_keep_alive, self.timeout_keep_alive_handler
-            )
-
-    def give(self, door: socket.socket) -> None:
-        """Pass the connection on through `door` and forget it. Raises OSError, and keeps it then."""
-        socket.send_fds(door, [BACK], [self.transport.get_extra_info("socket").fileno()])
-        self.left = lambda: None
-        self.transport.close()
-
-
 class Reception(Server):
-    """A uvicorn server whose one socket is the door: its end of the pair that the doorman passes connections over."""
+    """A uvicorn server whose one socket is the door: its end of the pair that the doorman passes connections over.
+
+    clock: monotonic seconds, by which clients are waited for.
+    """
 
     _door: socket.socket
     _untold = b""
     _shut = False
     _owed = 0
     _stocked = True
+
+    def __init__(self, config: Config, *, clock: Callable[[], float]) -> None:
+        super().__init__(config)
+        self._patience = Patience(clock, within_s=CLIENT_WITHIN_S)
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         """Start the application, then say that connections may come."""
@@ -137,7 +53,13 @@ class Reception(Server):
     async def on_tick(self, counter: int) -> bool:
         """Ten times a second: say where there has come to be something to answer with, or no longer is."""
         self._tell_stock()
+        if counter % LOOK_EVERY == 0:
+            self.look_round()
         return await super().on_tick(counter)
+
+    def look_round(self) -> None:
+        """Give up the clients that were waited for long enough."""
+        self._patience.look(one for one in self.server_state.connections if isinstance(one, Guest))
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take nothing more, give to others what is between two requests, and let the rest end."""

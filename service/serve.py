@@ -19,9 +19,9 @@ from uvicorn import Config
 from model.sealed import sweep
 from service.companion import Companion
 from service.errors import HomeGone, ServiceError
+from service.guest import Guest
 from service.home import Home, exclusive
 from service.keys import Keys, check_bind
-from service.reception import Guest
 from service.settings import Settings, variable
 from service.supervisor import Supervisor
 from service.telemetry import METRICS_FOLDER, log_to_stdout

@@ -51,7 +51,7 @@ class Worker(Process):
     def server(self) -> Server:
         """The server of this process."""
         if self._server is None:
-            self._server = Reception(self.config)
+            self._server = Reception(self.config, clock=time.monotonic)
         return self._server
 
 

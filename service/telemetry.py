@@ -24,6 +24,9 @@ METRICS_FOLDER = "PROMETHEUS_MULTIPROC_DIR"
 FLUSH_EVERY_S = 0.25
 """How far the counts of the other processes may lag behind in a scrape."""
 
+CLIENT_LEFT = 499
+"""The status that is counted where whoever asked went away before there was an answer, as nginx writes it."""
+
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 CANDIDATE_BUCKETS = (1, 10, 50, 100, 200, 500, 1_000, 10_000, 100_000)
 
@@ -105,7 +108,7 @@ class Metrics:
 
     def answered(self, route: str, status: int, *, seconds: float) -> None:
         """Count one HTTP answer."""
-        outcome = "ok" if status < 400 else "refused" if status < 500 else "failed"
+        outcome = "ok" if status < 400 else "left" if status == CLIENT_LEFT else "refused" if status < 500 else "failed"
         self._counts.observe(REQUEST_SECONDS, seconds, labels=(outcome, route))
 
     def flush(self) -> None:

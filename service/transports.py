@@ -2,31 +2,51 @@
 
 import asyncio
 from collections.abc import Sized
+from socket import SO_ERROR, SOL_SOCKET
 
 from uvicorn.protocols.http.flow_control import FlowControl
-from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 
 class Joined(asyncio.Transport):
     """What one answer is written to: its head goes out with the beginning of its body, in one call and one packet.
 
-    uvicorn writes them one after the other, and its client would be woken twice.
+    uvicorn writes them one after the other, and its client would be woken twice. bodiless: a head is all of it. It
+    knows nothing of the cycle that it serves, so that an answered request goes with its last reference.
     """
 
-    def __init__(self, transport: asyncio.Transport, cycle: RequestResponseCycle) -> None:
+    def __init__(self, transport: asyncio.Transport, *, bodiless: bool) -> None:
         self._transport = transport
-        self._cycle = cycle
-        self._head: bytes | None = None
+        self._head = b"" if bodiless else None
+        self._called = False
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write, but for a head that a body follows, and what comes after the end of the connection."""
         if self._transport.is_closing():
             return
-        if self._head is None and self._cycle.response_started and self._cycle.scope["method"] != "HEAD":
+        if self._head is None and data != CONTINUE:
             self._head = bytes(data)
             return
         self._transport.write(self._head + data if self._head else data)
-        self._head = b""
+        if self._head:
+            self._head = b""
+
+    def call(self) -> None:
+        """Ask a client that has said all whether it still reads, where nothing of the answer is out.
+
+        An interim answer means nothing to one that does (RFC 9110, 15.2.1); one that has closed its connection, which
+        looks the same from here, refuses it, and `left` is true from then on.
+        """
+        if self._head != b"" and not self._transport.is_closing():
+            self._transport.write(CONTINUE)
+            self._called = True
+
+    def left(self) -> bool:
+        """Whether the connection is over, so that nobody would read the answer."""
+        if self._called and self._transport.get_extra_info("socket").getsockopt(SOL_SOCKET, SO_ERROR):
+            self._transport.abort()
+        return self._transport.is_closing()
 
     def is_closing(self) -> bool:
         """Whether the connection is being closed, which uvicorn asks before it says that a body may come."""

@@ -1,9 +1,10 @@
 """Waiting for a turn: who does, how long it will take, and when it takes too long."""
 
 import asyncio
+from collections.abc import Callable
 from dataclasses import dataclass
 
-from service.errors import Overloaded
+from service.errors import ClientLeft, Overloaded
 from service.ranker import Asked, Ranking
 
 HEADROOM = 1.25
@@ -12,15 +13,20 @@ HEADROOM = 1.25
 
 @dataclass(frozen=True, eq=False)
 class Waiting:
-    """A request in a queue. outpaced: when it came there, others went before it; one that nobody did waits for none."""
+    """A request in a queue. outpaced: when it came there, others went before it; one that nobody did waits for none.
+
+    left: whether whoever asked has left.
+    """
 
     asked: Asked
     answer: "asyncio.Future[Ranking]"
     outpaced: bool
+    left: Callable[[], bool]
 
-    @property
     def gone(self) -> bool:
-        """True where whoever asked has left, or been answered."""
+        """True where whoever asked has been answered, or left, with which the request is over."""
+        if not self.answer.done() and self.left():
+            self.answer.set_exception(ClientLeft())
         return self.answer.done()
 
     def settle(self, outcome: Ranking | Exception) -> None:

@@ -8,12 +8,11 @@ from dataclasses import dataclass
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.api.headers import header
-from service.telemetry import REQUEST_ID, Metrics
+from service.telemetry import CLIENT_LEFT, REQUEST_ID, Metrics
 
 HEADER = b"x-request-id"
 SANE_ID = re.compile(r"[A-Za-z0-9._:=+/-]{1,128}")
 NO_ROUTE = "none"
-CLIENT_LEFT = 499  # counted where the client went away before there was an answer
 
 log = logging.getLogger(__name__)
 

@@ -26,6 +26,7 @@ from service.api.event_messages import TooManyEvents
 from service.api.job_messages import place_of
 from service.api.messages import SPELLING
 from service.preparation import DryRunFailed
+from service.telemetry import CLIENT_LEFT
 
 MAX_LISTED = 100
 PROBLEM_JSON = "application/problem+json"
@@ -48,7 +49,7 @@ class NotReady(RuntimeError):
 class Answer:
     """What HTTP says of one kind of error; `name` ends the problem's type."""
 
-    status: HTTPStatus
+    status: int
     name: str
     headers: Mapping[str, str] = field(default_factory=dict)
 
@@ -59,6 +60,7 @@ STATUS: Mapping[type[Exception], Answer] = {
     TooManyEvents: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "too-many-events"),
     BodyTooLarge: Answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-large"),
     BodyTooSlow: Answer(HTTPStatus.REQUEST_TIMEOUT, "body-too-slow", HANG_UP),
+    errors.ClientLeft: Answer(CLIENT_LEFT, "client-left"),
     errors.Overloaded: Answer(HTTPStatus.SERVICE_UNAVAILABLE, "overloaded", RETRY_LATER),
     KeyMissing: Answer(HTTPStatus.UNAUTHORIZED, "key-missing", ASK_FOR_KEY),
     KeyRefused: Answer(HTTPStatus.FORBIDDEN, "key-refused"),

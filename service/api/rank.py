@@ -11,6 +11,7 @@ from service.admission import Refusal, Refused
 from service.api.bounds import Bounds, TooManyCandidates
 from service.api.messages import RankAnswer, RankRequest, history_of
 from service.api.rank_wire import RankBody, written
+from service.leaving import LEFT, stays
 from service.ranker import Ranking, RankQuery
 
 JSON = "application/json"
@@ -22,8 +23,11 @@ class Desk(Protocol):
     def check(self, arrived: float) -> None:
         """Raise Overloaded where a ranking that came at `arrived` would have to wait for too long."""
 
-    async def rank(self, query: RankQuery, *, request_id: str, arrived: float) -> Ranking:
-        """Rank with the live version. arrived: by the stopwatch. Raises Overloaded, NoLiveVersion and Refused."""
+    async def rank(self, query: RankQuery, *, request_id: str, arrived: float, left: Callable[[], bool]) -> Ranking:
+        """Rank with the live version. arrived: by the stopwatch; left: whether whoever asked has left.
+
+        Raises Overloaded, NoLiveVersion, Refused and ClientLeft.
+        """
 
 
 def rank_routes(desk: Desk, bounds: Bounds, *, stopwatch: Callable[[], float]) -> APIRouter:
@@ -34,7 +38,8 @@ def rank_routes(desk: Desk, bounds: Bounds, *, stopwatch: Callable[[], float]) -
     async def rank(body: RankRequest, request: Request) -> Response:
         """The best of the candidates for this user now, by the live version."""
         request_id, query = request.state.request_id, query_of(body, bounds)
-        ranking = await desk.rank(query, request_id=request_id, arrived=stopwatch())
+        left = getattr(request.state, LEFT, stays)
+        ranking = await desk.rank(query, request_id=request_id, arrived=stopwatch(), left=left)
         return Response(written(ranking, request_id=request_id), media_type=JSON)
 
     return router

@@ -11,6 +11,7 @@ from service.api.rank import Desk, query_of
 from service.api.rank_wire import RankReader, written
 from service.keys import Keys
 from service.keys import Scope as KeyScope
+from service.leaving import LEFT, stays
 
 JSON, JSON_WITH_MORE = b"application/json", b"application/json;"
 CONTENT_TYPE = (b"content-type", JSON)
@@ -54,9 +55,9 @@ class Shortcut:
         if (asked := self._read(body)) is None:
             await self._app(scope, replay(body, receive), send)
             return
-        request_id = scope["state"]["request_id"]
-        query = query_of(asked, self._counter.bounds)
-        ranking = await self._counter.desk.rank(query, request_id=request_id, arrived=arrived)
+        query, state = query_of(asked, self._counter.bounds), scope["state"]
+        request_id, left = state["request_id"], state.get(LEFT, stays)
+        ranking = await self._counter.desk.rank(query, request_id=request_id, arrived=arrived, left=left)
         await _answer(written(ranking, request_id=request_id), send)
 
     def _is_let_in(self, scope: Scope) -> bool:

@@ -10,7 +10,7 @@ from typing import Any, cast
 import pytest
 
 from service.admission import Refusal, Refused
-from service.errors import NoLiveVersion, Overloaded
+from service.errors import ClientLeft, NoLiveVersion, Overloaded
 from service.fetching import Fetched
 from service.rank_desk import FETCHES, DeskLimits, RankDesk
 from service.ranker import Asked, Begun, Ranking, RankQuery
@@ -99,19 +99,20 @@ class Later(Executor):
 
 @dataclass
 class Desk:
-    """A desk on a loop that turns when a test says so."""
+    """A desk on a loop that turns when a test says so; left: whose connections are over."""
 
     loop: asyncio.AbstractEventLoop
     script: Script
     clock: Clock
     desk: RankDesk
+    left: set[str] = field(default_factory=set)
 
     def ask(self, *names: str) -> "list[asyncio.Task[Ranking]]":
         """Requests that arrive now; nothing of them is done before the loop turns."""
         return [self.loop.create_task(self._rank(name, self.clock())) for name in names]
 
     async def _rank(self, name: str, arrived: float) -> Ranking:
-        return await self.desk.rank(RankQuery(name), request_id=name, arrived=arrived)
+        return await self.desk.rank(RankQuery(name), request_id=name, arrived=arrived, left=lambda: name in self.left)
 
     def turn(self, times: int = 1) -> None:
         for _ in range(times):
@@ -399,6 +400,38 @@ def test_who_leaves_during_a_long_ranking_ends_it(desk: Desk) -> None:
     assert sum(line.startswith("chunk") for line in desk.script.told) < 10
 
 
+def test_whose_connection_is_over_takes_no_place_in_a_batch_and_is_not_ranked(desk: Desk) -> None:
+    tasks = desk.ask(*"abcdef")
+    desk.turn(1)
+    desk.left.add("b")
+    desk.end()
+    assert desk.script.told == ["fetch a c d e", "score a c d e", "fetch f", "score f"]
+    assert isinstance(tasks[1].exception(), ClientLeft)
+    assert names([tasks[0], *tasks[2:]]) == list("acdef")
+
+
+def test_a_long_ranking_whose_connection_is_over_ends_before_its_next_chunk(desk: Desk) -> None:
+    desk.script.chunks = {"whole": 50}
+    (task,) = desk.ask("whole")
+    while "chunk 3 of whole" not in desk.script.told:
+        desk.turn()
+    desk.left.add("whole")
+    desk.end()
+    assert desk.script.told[-1] == "chunk 3 of whole"
+    assert isinstance(task.exception(), ClientLeft)
+
+
+def test_a_long_ranking_whose_connection_is_over_before_it_began_leaves_its_place_to_the_next(desk: Desk) -> None:
+    desk.script.chunks = {f"l{number}": 5 for number in range(6)}
+    tasks = desk.ask(*desk.script.chunks)
+    desk.turn(6)
+    desk.left.add("l4")
+    desk.end()
+    assert isinstance(tasks[4].exception(), ClientLeft)
+    assert names([*tasks[:4], tasks[5]]) == ["l0", "l1", "l2", "l3", "l5"]
+    assert not any(line.endswith("of l4") for line in desk.script.told)
+
+
 def test_what_waits_when_no_more_comes_is_answered(desk: Desk) -> None:
     desk.script.chunks = {"whole": 20}
     tasks = desk.ask("whole", *"abcdefghij")
@@ -465,6 +498,19 @@ def test_who_leaves_while_their_user_is_fetched_is_told_nothing_and_harms_nobody
     later.given[0]()
     desk.end()
     assert desk.scored() == ["b"]
+    assert names(tasks[1:]) == ["b"]
+
+
+def test_whose_connection_is_over_while_their_user_is_fetched_is_not_ranked(make: Callable[..., Desk]) -> None:
+    later = Later()
+    desk = make(elsewhere=later)
+    tasks = desk.ask("a", "b")
+    desk.turn(5)
+    desk.left.add("a")
+    later.given[0]()
+    desk.end()
+    assert desk.scored() == ["b"]
+    assert isinstance(tasks[0].exception(), ClientLeft)
     assert names(tasks[1:]) == ["b"]
 
 

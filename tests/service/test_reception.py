@@ -8,6 +8,7 @@ import os
 import select
 import socket
 import time
+import weakref
 from collections.abc import Iterator, MutableMapping
 from contextlib import ExitStack
 from threading import Event, Thread
@@ -15,30 +16,45 @@ from typing import Any
 
 import pytest
 import uvloop
+from starlette.types import ASGIApp
 from uvicorn import Config
 
 from service.doorman import Doorman
+from service.guest import CLIENT_WITHIN_S, Guest
 from service.place import Place
 from service.readiness import SERVES
-from service.reception import Guest, Reception
+from service.reception import Reception
+from tests.service.clock import Clock
 from tests.service.wire import soon
 
 PATIENCE_S = 20
 WORK_S = 0.01
+MUCH = 2**25  # more than the kernel takes for a client that does not read
+A_WHILE_S, TOO_LONG_S = CLIENT_WITHIN_S * 0.9, CLIENT_WITHIN_S * 0.2
 
 
 class Worker:
     """A server in a thread. /held answers when `release` is set, /long after work, /whole when all of the body is here.
 
-    Anything else does at once, and the answer is the client's port.
+    Anything else does at once, and the answer is the client's port; on /large with much after it. given: an application
+    to serve instead.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: ASGIApp | None = None) -> None:
+        self.clock = Clock()
         self.release, self.arrived = Event(), Event()
         self._waiting = list[asyncio.Event]()
-        config = Config(self.application, interface="asgi3", http=Guest, ws="none", lifespan="off", log_config=None)
+        application, lifespan = given or self.application, "on" if given else "off"
+        config = Config(
+            application,
+            interface="asgi3",
+            http=Guest,
+            ws="none",
+            lifespan=lifespan,  # type: ignore[arg-type]  # one of its two words
+            log_config=None,
+        )
         config.timeout_keep_alive = 30
-        self.server = Reception(config)
+        self.server = Reception(config, clock=self.clock)
         ours, theirs = socket.socketpair()
         self._door, self._alive = theirs.dup(), os.pipe()
         self.place = Place((ours, theirs), self._alive[0])
@@ -54,7 +70,7 @@ class Worker:
                 await asyncio.sleep(0.01)
         if scope["path"] == "/long":
             await self._turn()
-        body = str(scope["client"][1]).encode()
+        body = str(scope["client"][1]).encode() + bytes(MUCH if scope["path"] == "/large" else 0)
         await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"%d" % len(body))]})
         if scope["path"] == "/broken":
             raise RuntimeError("the second half is missing")
@@ -77,9 +93,22 @@ class Worker:
     def _run(self) -> None:
         try:
             with asyncio.Runner(loop_factory=uvloop.new_event_loop) as loop:
+                self.loop = loop.get_loop()
                 loop.run(self.server.serve(sockets=[self._door]))
         finally:
             os.close(self._alive[1])
+
+    def waits(self, seconds: float) -> None:
+        """Let time go by, between two looks at who is waited for."""
+        self._look()
+        self.clock.advance(seconds)
+        self._look()
+
+    def _look(self) -> None:
+        looked = Event()
+        self.loop.call_soon_threadsafe(self.server.look_round)
+        self.loop.call_soon_threadsafe(looked.set)
+        assert looked.wait(PATIENCE_S)
 
     def leave(self) -> None:
         self.server.should_exit = True
@@ -102,8 +131,8 @@ class House:
         self.doorman.start()
         stack.callback(self.doorman.close)
 
-    def worker(self) -> Worker:
-        worker = Worker()
+    def worker(self, given: ASGIApp | None = None) -> Worker:
+        worker = Worker(given)
         self._stack.callback(worker.end)
         self.doorman.seat(worker.place)
         assert soon(lambda: worker.place.open)
@@ -195,6 +224,15 @@ def test_an_answer_is_written_in_one_call(house: House, written: list[Written]) 
     assert ask(client) == ask(client) == own_port(client)
     assert [call.count(b"HTTP/1.1 200 OK") for call in written[0].calls] == [1, 1]
     assert all(call.endswith(str(own_port(client)).encode()) for call in written[0].calls)
+
+
+def test_an_answered_request_goes_without_a_search_for_cycles(house: House, no_collection: None) -> None:
+    worker, client = house.worker(), house.client()
+    answered_requests = []
+    for _ in range(3):
+        assert ask(client) == own_port(client)
+        answered_requests += [weakref.ref(guest.cycle) for guest in guests(worker)]
+    assert soon(lambda: [one() is None for one in answered_requests] == [True, True, False])
 
 
 def test_an_answer_without_a_body_is_written_at_once(house: House) -> None:
@@ -454,7 +492,7 @@ def test_a_doorman_that_goes_with_words_unheard_is_as_good_as_one_that_says_good
 def test_a_worker_told_to_end_before_its_application_is_there_does_not_start_it() -> None:
     ours, theirs = socket.socketpair()
     with ours, theirs:
-        server = Reception(Config(lambda: None, lifespan="on", log_config=None))
+        server = Reception(Config(lambda: None, lifespan="on", log_config=None), clock=Clock())
         server.should_exit = True
         asyncio.run(server.serve(sockets=[theirs]))
         assert not server.started
@@ -485,3 +523,115 @@ def test_connections_leave_a_worker_that_has_nothing_to_answer_with_and_come_bac
     assert [ask(client) for client in clients] == [own_port(client) for client in clients]
     loaded.set()
     assert soon(lambda: counts(one, other) == [2, 2])
+
+
+REQUEST, HALF_A_HEAD = b"GET / HTTP/1.1\r\n\r\n", b"GET / HTTP/1.1\r\nhost: "
+HALF_A_BODY = b"POST / HTTP/1.1\r\ncontent-length: 4\r\n\r\nbo"
+
+
+def owe(worker: Worker) -> bool:
+    """Whether the one client that there is has come to be waited for."""
+    return soon(lambda: [guest.owed is not None for guest in guests(worker)] == [True])
+
+
+def begin(worker: Worker, client: http.client.HTTPConnection) -> None:
+    """Send half of a head, and wait until it is there."""
+    (guest,) = guests(worker)
+    former = guest.scope
+    send(client, HALF_A_HEAD)
+    assert soon(lambda: guest.scope is not former and guest.owed is not None)
+
+
+@pytest.mark.parametrize(
+    ("asked", "more"),
+    [(b"", b""), (b"", b"\r\n"), (REQUEST, b"\r\n"), (HALF_A_BODY, b"d")],
+    ids=["nothing", "an empty line", "an empty line after a request", "some of a body that was answered before it"],
+)
+def test_a_client_that_sends_no_more_than_this_is_given_up(house: House, asked: bytes, more: bytes) -> None:
+    worker, client = house.worker(), house.client()
+    if asked:
+        send(client, asked)
+        assert answered(client) == own_port(client)
+    send(client, more)
+    assert owe(worker)
+    worker.waits(A_WHILE_S)
+    assert counts(worker) == [1]
+    worker.waits(TOO_LONG_S)
+    assert client.sock is not None
+    assert client.sock.recv(1) == b""
+
+
+@pytest.mark.parametrize("asked", [b"", REQUEST, HALF_A_BODY + b"dy"], ids=["first", "next", "after a refused body"])
+def test_the_head_of_a_request_that_comes_drop_by_drop_is_answered_with_what_is_wrong(
+    house: House, asked: bytes
+) -> None:
+    worker, client = house.worker(), house.client()
+    assert owe(worker)
+    if asked:
+        send(client, asked)
+        assert answered(client) == own_port(client)
+    begin(worker, client)
+    worker.waits(A_WHILE_S)
+    send(client, b"h")
+    worker.waits(TOO_LONG_S)
+    assert client.sock is not None
+    answer = http.client.HTTPResponse(client.sock)
+    answer.begin()
+    found = json.loads(answer.read())
+    assert (answer.status, found["status"], found["title"]) == (408, 408, "Request timeout")
+    assert "within 15 s" in found["detail"]
+    assert found["request_id"] == answer.headers["x-request-id"]
+    assert client.sock.recv(1) == b""
+
+
+def test_a_client_that_goes_on_in_time_is_waited_for_anew(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    assert owe(worker)
+    for _ in range(3):
+        worker.waits(A_WHILE_S)
+        begin(worker, client)
+        worker.waits(A_WHILE_S)
+        send(client, b"here\r\n\r\n")
+        assert answered(client) == own_port(client)
+        send(client, b"\r\n")
+        assert owe(worker)
+
+
+def test_who_waits_for_an_answer_or_for_a_next_question_owes_nothing(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    client.request("GET", "/held")
+    assert worker.arrived.wait(PATIENCE_S)
+    worker.waits(TOO_LONG_S + A_WHILE_S)
+    worker.release.set()
+    assert int(client.getresponse().read()) == own_port(client)
+    worker.waits(TOO_LONG_S + A_WHILE_S)
+    assert ask(client) == own_port(client)
+
+
+def unread(worker: Worker) -> list[int]:
+    return [guest.transport.get_write_buffer_size() for guest in guests(worker)]
+
+
+def test_a_client_that_reads_nothing_of_its_answer_is_given_up_and_one_that_reads_on_is_not(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    client.request("GET", "/large")
+    response = client.getresponse()
+    for _ in range(2):
+        response.read(MUCH // 4)
+        assert soon(lambda: unread(worker) == unread(worker) != [0])
+        worker.waits(A_WHILE_S)
+    assert counts(worker) == [1]
+    worker.waits(TOO_LONG_S + A_WHILE_S)
+    assert soon(lambda: counts(worker) == [0])
+
+
+def test_clients_are_looked_at_without_being_asked_to(house: House) -> None:
+    worker, client = house.worker(), house.client()
+    assert owe(worker)
+
+    def is_given_up() -> bool:
+        worker.clock.advance(TOO_LONG_S)
+        return counts(worker) == [0]
+
+    assert soon(is_given_up)
+    assert own_port(client)

@@ -87,7 +87,9 @@ def test_events_are_counted_by_what_became_of_them() -> None:
     assert 'appshelf_events_total{status="late"} 1.0' in lines
 
 
-@pytest.mark.parametrize(("status", "outcome"), [(200, "ok"), (204, "ok"), (404, "refused"), (503, "failed")])
+@pytest.mark.parametrize(
+    ("status", "outcome"), [(200, "ok"), (204, "ok"), (404, "refused"), (499, "left"), (503, "failed")]
+)
 def test_an_answer_is_counted_by_route_and_outcome(status: int, outcome: str) -> None:
     metrics = Metrics()
     metrics.answered("/rank", status, seconds=0.25)

@@ -14,7 +14,7 @@ from service.admission import Refusal, Refused
 from service.api import app as application
 from service.api.lanes import Lanes
 from service.container import Container, build
-from service.errors import NoLiveVersion, Overloaded, StoreUnavailable
+from service.errors import ClientLeft, NoLiveVersion, Overloaded, StoreUnavailable
 from service.telemetry import REQUEST_ID
 from tests.service.api.test_rank_wire import altered, damaged
 from tests.service.api.two_ways import JSON, RIGHT, Sent, Ways, call
@@ -124,6 +124,7 @@ def test_any_body_is_answered_alike_and_asks_the_desk_the_same(shop: Container, 
         (NoLiveVersion(), 503),
         (StoreUnavailable("here", "gone"), 503),
         (Overloaded("128 rankings are under way"), 503),
+        (ClientLeft(), 499),
         (ZeroDivisionError("the secret cause"), 500),
     ],
 )

@@ -36,7 +36,7 @@ class Desk:
         if self.full:
             raise self.full
 
-    async def rank(self, query: RankQuery, *, request_id: str, arrived: float) -> Ranking:
+    async def rank(self, query: RankQuery, *, request_id: str, arrived: float, left: Callable[[], bool]) -> Ranking:
         self.asked.append((query, request_id))
         self.under.append(REQUEST_ID.get())
         await asyncio.sleep(0)
