@@ -19,7 +19,7 @@ from model.vocabulary import Floats, Quantiles
 KEPT_ROWS = 1 << 19
 """Rows whose history is kept from one pass to the next."""
 
-PAIRS_AT_ONCE = 1 << 22
+PAIRS_AT_ONCE = 1 << 19
 """Events whose distinct pairs of user and app are held at once."""
 
 KEYS_AT_ONCE = 20_000
@@ -107,14 +107,17 @@ class TrainingRows:
         return _dict(self.dataset.collect(values.group_by("_value").agg(pl.sum("_rows"))))
 
     def _installed(self) -> Counts:
-        """How many users hold each app by the end of training; some users at a time, since pairs are many."""
+        """How many users hold each app by the end of training; some users at a time, since pairs are many.
+
+        A user is 64 bits of a hash, a third of the memory: of a billion, hardly two are the same.
+        """
         events = self._scan.filter(pl.col("label") == 1).select("user_id", "app_id")
         before = self.dataset.users.lazy().select("user_id", app_id="installed").explode("app_id").drop_nulls()
-        pairs = pl.concat([events, before, *self._scored_with()])
+        pairs = pl.concat([events, before, *self._scored_with()]).with_columns(pl.col("user_id").hash())
         parts = self.dataset.collect(pairs.select(pl.len())).item() // PAIRS_AT_ONCE + 1
         counts = []
         for part in range(parts):
-            of_part = pairs.filter(pl.col("user_id").hash() % parts == part) if parts > 1 else pairs
+            of_part = pairs.filter(pl.col("user_id") % parts == part) if parts > 1 else pairs
             counts.append(self.dataset.collect(of_part.unique().group_by("app_id").len("rows")))
         summed = pl.concat(counts).group_by("app_id").agg(pl.col("rows").cast(pl.Int64).sum())
         return _dict(summed)
