@@ -122,18 +122,26 @@ def test_a_process_that_never_answers_aborts_the_rollout_at_its_deadline(fleet: 
     assert clock.now - began_at == pytest.approx(PACE.deadline_s, abs=2 * PACE.poll_s)
 
 
-def test_a_promote_that_was_held_up_past_its_deadline_moves_nothing(
-    fleet: Fleet, backend: Backend, registry: Registry
+@pytest.mark.parametrize(
+    ("for_s", "told"),
+    [
+        (PACE.deadline_s, "process of this promote did not answer within 60 s"),
+        (TURN.lease_s, "held up, and another rollout took its place"),
+    ],
+    ids=["its deadline", "its lease"],
+)
+def test_a_promote_that_was_held_up_past_its_time_and_overtaken_moves_nothing(
+    fleet: Fleet, backend: Backend, registry: Registry, *, for_s: float, told: str
 ) -> None:
     process = fleet.start(Process("p1"))
     backend.index.add(entry(LATER, State.PASSED), note=NOTE)
 
     def be_overtaken() -> None:
         fleet.step()  # which prepares it and votes
-        fleet.wait(PACE.deadline_s)
+        fleet.wait(for_s)
         fleet.promote(LATER)
 
-    with pytest.raises(RolloutFailed, match="process of this promote did not answer within 60 s"):
+    with pytest.raises(RolloutFailed, match=told):
         fleet.coordinator.promote(NEW, note=NOTE, check=be_overtaken)
 
     assert NEW in process.prepared
@@ -259,25 +267,6 @@ def test_a_coordinator_that_waits_for_longer_than_its_lease_is_not_taken_for_dea
 
     assert refused[-1] - began_at > 2 * TURN.lease_s
     assert registry.live() == NEW
-
-
-def test_a_coordinator_that_slept_over_its_lease_and_was_overtaken_moves_nothing(
-    fleet: Fleet, backend: Backend, registry: Registry
-) -> None:
-    process = fleet.start(Process("p1"))
-    backend.index.add(entry(LATER, State.PASSED), note=NOTE)
-
-    def be_overtaken() -> None:
-        fleet.step()  # which prepares it and votes
-        fleet.wait(TURN.lease_s)
-        fleet.promote(LATER)
-
-    with pytest.raises(RolloutFailed, match="held up, and another rollout took its place"):
-        fleet.coordinator.promote(NEW, note=NOTE, check=be_overtaken)
-
-    assert NEW in process.prepared
-    assert process.engine.version == registry.live() == LATER
-    assert registry.get(NEW).state is State.PASSED
 
 
 def test_a_coordinator_killed_after_the_clock_was_set_back_blocks_nobody_for_longer_than_its_lease(
