@@ -8,7 +8,6 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:{apps}:changed                zset    app id by the sequence of its last change; one not in rows is deleted
     appshelf:{apps}:sequence               number  the last sequence given out
     appshelf:{apps}:origin                 text    when the first was, which names the numbering
-    appshelf:{apps}:origin                 text    when the sequence began to count, which tells it from another's
     appshelf:{registry}:versions           hash    version -> entry
     appshelf:{registry}:live               text    the live version
     appshelf:{registry}:history            list    moves, oldest first
