@@ -1,7 +1,7 @@
 """One training run: its epochs, what it keeps, and the guard that stops it early."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from typing import Protocol
@@ -14,8 +14,8 @@ from torch import Tensor
 from model.batch import Batch
 from model.device import moved
 from model.learner import Learner, SeenCounts
-from model.metrics import auc, log_loss
 from model.shuffle import Shuffle
+from model.tally import Tally
 from model.train_config import Diverged, TrainConfig
 from model.zoo import Net, forward
 
@@ -111,9 +111,9 @@ class Run:
 
     def _judge(self, held_out: Rows, record: dict[str, float]) -> Kept:
         """Measure the net on the stop split and keep it if none was better; the best so far."""
-        label, scores = labels(held_out), probabilities(self.learner.net, held_out)
-        check_finite(scores, int(record["epoch"]))
-        self.history.append({**record, "auc": auc(label, scores), "log_loss": log_loss(label, scores)})
+        tally = judged(self.learner.net, held_out)
+        check_finite(tally, int(record["epoch"]))
+        self.history.append({**record, "auc": tally.auc(), "log_loss": tally.log_loss()})
         if self.best is None or self.history[-1]["auc"] > self.best.auc + 1e-6:
             weights = {name: value.clone() for name, value in self.learner.net.state_dict().items()}
             self.best = Kept(int(record["epoch"]), self.history[-1]["auc"], weights, self.learner.state())
@@ -141,29 +141,35 @@ class Run:
         self.watch.progress(progress)
 
 
-@torch.inference_mode()
+def judged(net: Net, examples: Rows) -> Tally:
+    """What a net makes of every example."""
+    tally = Tally(len(examples))
+    for label, scores in scored(net, examples):
+        tally.take(label, scores)
+    return tally
+
+
 def probabilities(net: Net, examples: Rows) -> npt.NDArray[np.float64]:
     """(B,) of every example in order, under the log's own sampling of negatives."""
+    return torch.cat([torch.empty(0), *(scores for _, scores in scored(net, examples))]).double().numpy()
+
+
+def scored(net: Net, examples: Rows) -> Iterator[tuple[Tensor, Tensor]]:
+    """Label and probability of the examples in order, ROWS_AT_ONCE at a time, on the CPU."""
     net.eval()
-    device, parts = device_of(net), [torch.empty(0)]
+    device = device_of(net)
     for start in range(0, len(examples), ROWS_AT_ONCE):
         batch = examples.batch(torch.arange(start, min(start + ROWS_AT_ONCE, len(examples))))
-        parts.append(torch.sigmoid(forward(net, moved(batch, device))).cpu())
-    return torch.cat(parts).double().numpy()
+        with torch.inference_mode():
+            scores = torch.sigmoid(forward(net, moved(batch, device))).cpu()
+        yield batch.label, scores
 
 
-def check_finite(scores: npt.NDArray[np.float64], epoch: int) -> None:
+def check_finite(tally: Tally, epoch: int) -> None:
     """Raise Diverged unless all scores of the stop split are finite: an epoch's last step has no loss after it."""
-    if wrong := len(scores) - int(np.isfinite(scores).sum()):
+    if wrong := tally.not_finite:
         advice = "lower the rate" if epoch else "so were its parent's; train from scratch"
-        raise Diverged(
-            f"{wrong} of {len(scores)} scores of the stop split are not finite after epoch {epoch}; {advice}"
-        )
-
-
-def labels(examples: Rows) -> npt.NDArray[np.float64]:
-    """(B,) in {0, 1}."""
-    return examples.label.double().numpy()
+        raise Diverged(f"{wrong} of {tally.rows} scores of the stop split are not finite after epoch {epoch}; {advice}")
 
 
 def device_of(net: Net) -> torch.device:

@@ -22,11 +22,10 @@ from model.fitting import fit
 from model.growth import grow
 from model.learner import POSITION, Learner, SeenCounts, seen_counts
 from model.memory import keep_freed_memory
-from model.metrics import auc, log_loss
 from model.position import PositionBias
 from model.precision import training_dtype
 from model.pretraining import pretrain
-from model.run import Kept, Progress, Run, Watch, labels, probabilities
+from model.run import Kept, Progress, Run, Watch, judged, probabilities
 from model.run_state import restore, threads_of
 from model.scorer import Scorer
 from model.statistics import statistics_of
@@ -137,14 +136,13 @@ class Training:
             if start is not None:
                 transferred, seen = transfer(start, learner, rows.transform)
             run, best = fitter.fit(Run(config, learner, fitter.watch(TRAINING)), seen, begin=start is not None)
-            scores, label = probabilities(learner.net, rows.stop), labels(rows.stop)
-        metrics = {"auc": auc(label, scores), "log_loss": log_loss(label, scores)}
+            tally = judged(learner.net, rows.stop)
         return TrainResult(
             config,
             rows.transform,
             learner.net.to(CPU),
-            metrics,
-            statistics=statistics_of(dataset, rows.transform, scores),
+            metrics={"auc": tally.auc(), "log_loss": tally.log_loss()},
+            statistics=statistics_of(dataset, tally.histogram),
             optimizer_state={name: tensor.cpu() for name, tensor in best.state.items()},
             history=run.history,
             best_epoch=best.epoch,

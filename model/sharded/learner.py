@@ -4,8 +4,6 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
 
-import numpy as np
-import numpy.typing as npt
 import torch
 import torch.distributed as dist
 import torch.nn.functional as F
@@ -23,8 +21,6 @@ from model.sharded.reading import FEWEST, Part
 from model.sharded.shards import Shards
 from model.sharded.tables import Renumbering
 from model.train_config import TrainConfig
-
-Floats = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -80,8 +76,8 @@ class ShardedLearner:
         return loss.item()
 
     @torch.no_grad()
-    def scores(self, parts: Iterable[Part]) -> tuple[Floats, Floats]:
-        """Labels and probabilities of all ranks' rows, in the order of the ranks, the same on every rank."""
+    def scores(self, parts: Iterable[Part]) -> tuple[Tensor, Tensor]:
+        """Labels and probabilities (B,) of all ranks' rows, in the order of the ranks, the same on every rank."""
         self.average_buffers()
         self.whole.eval()
         mine: list[Tensor] = [torch.empty(2, 0)]
@@ -90,7 +86,7 @@ class ShardedLearner:
             mine.append(torch.stack([part.batch.label, found])[:, : part.counted])
         self.whole.train()
         label, score = _gathered(torch.cat(mine, dim=1))
-        return label.double().numpy(), score.double().numpy()
+        return label, score
 
     @torch.no_grad()
     def average_buffers(self) -> None:

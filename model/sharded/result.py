@@ -1,16 +1,13 @@
 """From the end of a sharded run to what a training on one machine gives: an ordinary net, and what a bundle needs."""
 
-import numpy as np
-
 from model.data.dataset import Dataset
 from model.data.examples import RowEncoder
 from model.learner import POSITION
-from model.metrics import auc, log_loss
-from model.run import labels, probabilities
-from model.sharded.learner import Floats
+from model.run import scored
 from model.sharded.plan import Plan
 from model.sharded.run import Outcome
 from model.statistics import statistics_of
+from model.tally import Tally
 from model.training import TrainResult
 from model.zoo import Net, build
 
@@ -28,13 +25,13 @@ def result_of(plan: Plan, outcome: Outcome, dataset: Dataset) -> TrainResult:
     net.load_state_dict(weights)
     state = {name.removeprefix(STATE): value for name, value in outcome.tensors.items() if name.startswith(STATE)}
     beside = {name.removeprefix(BESIDE): value for name, value in outcome.tensors.items() if name.startswith(BESIDE)}
-    label, scores = _scored(net, RowEncoder(transform, dataset))
+    tally = _judged(net, RowEncoder(transform, dataset))
     return TrainResult(
         config,
         transform,
         net,
-        metrics={"auc": auc(label, scores), "log_loss": log_loss(label, scores)},
-        statistics=statistics_of(dataset, transform, scores),
+        metrics={"auc": tally.auc(), "log_loss": tally.log_loss()},
+        statistics=statistics_of(dataset, tally.histogram),
         optimizer_state=state | {POSITION + name: value for name, value in beside.items()},
         history=outcome.history,
         best_epoch=outcome.best_epoch,
@@ -42,11 +39,10 @@ def result_of(plan: Plan, outcome: Outcome, dataset: Dataset) -> TrainResult:
     )
 
 
-def _scored(net: Net, encoder: RowEncoder) -> tuple[Floats, Floats]:
-    """Labels and probabilities of the stop split, of which a piece at a time is in memory."""
-    found = []
+def _judged(net: Net, encoder: RowEncoder) -> Tally:
+    """What the net makes of the stop split, of which a piece at a time is in memory."""
+    tally = Tally(encoder.dataset.count("stop"))
     for rows in encoder.dataset.pieces("stop"):
-        examples = encoder.examples(rows)
-        found.append((labels(examples), probabilities(net, examples)))
-    label, scores = zip(*found, strict=True)
-    return np.concatenate(label), np.concatenate(scores)
+        for label, scores in scored(net, encoder.examples(rows)):
+            tally.take(label, scores)
+    return tally

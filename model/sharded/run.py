@@ -8,13 +8,13 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from model.metrics import auc, log_loss
 from model.run import Progress, check_finite
 from model.sharded.checkpoint import BEST, LATEST, Checkpoints
 from model.sharded.learner import ShardedLearner
 from model.sharded.plan import Plan
 from model.sharded.reading import Order, Reader, drawn_seed
 from model.sharded.shards import Split
+from model.tally import Tally
 from model.train_config import Diverged
 
 SCORED_ROWS = 8192
@@ -137,9 +137,11 @@ class ShardedRun:
         """Measure the net on the stop split, the same on every rank, and keep it if none was better."""
         state = self.state
         label, scores = self.learner.scores(self._reader("stop", SCORED_ROWS).parts(None))
-        check_finite(scores, state.epoch)
+        tally = Tally(len(scores))
+        tally.take(label, scores)
+        check_finite(tally, state.epoch)
         best = max((record["auc"] for record in state.history), default=-math.inf)
-        found = {"epoch": state.epoch, "loss": loss, "auc": auc(label, scores), "log_loss": log_loss(label, scores)}
+        found = {"epoch": state.epoch, "loss": loss, "auc": tally.auc(), "log_loss": tally.log_loss()}
         state.history.append(found)
         state.failures += 1
         if found["auc"] > best + 1e-6:

@@ -124,7 +124,7 @@ def scored(bench: Bench, sharded: ShardedLearner, ordinary: Learner) -> float:
         [counted(parts[rank]) for parts, _ in steps if parts[rank].counted] for rank in range(dist.get_world_size())
     ]
     alone = [torch.sigmoid(forward(ordinary.net, joined(batches))) for batches in by_rank]
-    return float((torch.from_numpy(together) - torch.cat(alone).double()).abs().max())
+    return float((together - torch.cat(alone)).abs().max())
 
 
 def furthest(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> float:
