@@ -67,6 +67,12 @@ class Check:
         """Not judged, which is not passed; the detail says why."""
         return cls(name, "skipped", None, None, detail)
 
+    @property
+    def told(self) -> str:
+        """The check in a line."""
+        detail = f": {self.detail}" if self.detail else ""
+        return f"{self.name} {self.observed}, limit {self.limit}{detail}"
+
 
 @dataclass(frozen=True)
 class GateReport:

@@ -2,17 +2,13 @@
 
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
 import polars as pl
 
 from model.data.dataset import Dataset
 
-Ids = npt.NDArray[np.int64]
 
-
-def statistics_of(dataset: Dataset, histogram: Ids) -> dict[str, Any]:
-    """Popularity (positives by app), the base rate, and the histogram of the stop split's scores, see `Tally`."""
+def statistics_of(dataset: Dataset) -> dict[str, Any]:
+    """Popularity (positives by app) and the base rate, in a pass over the log."""
     rows = dataset.scan().filter(pl.col("split") == "train")
     by_app = dataset.collect(rows.group_by("app_id").agg(pl.len(), positives=pl.sum("label").cast(pl.Int64)))
     popular = by_app.filter(pl.col("positives") > 0).sort("app_id")
@@ -21,5 +17,4 @@ def statistics_of(dataset: Dataset, histogram: Ids) -> dict[str, Any]:
         "row_count": count,
         "base_rate": float(by_app["positives"].sum()) / max(count, 1),
         "popularity": dict(zip(popular["app_id"].to_list(), popular["positives"].to_list(), strict=True)),
-        "score_histogram": histogram.tolist(),
     }

@@ -120,6 +120,7 @@ class Training:
         if self.workspace is not None:
             self.workspace.opened()
         kept = self.workspace.latest(self._identity) if self.workspace is not None else None
+        statistics = statistics_of(dataset)  # here, since what it takes meanwhile is not given back once steps are made
         rows = self._rows(start)
         fork = torch.random.fork_rng(devices=[torch.cuda.current_device()] if device != CPU else [])
         keep_freed_memory()
@@ -142,7 +143,7 @@ class Training:
             rows.transform,
             learner.net.to(CPU),
             metrics={"auc": tally.auc(), "log_loss": tally.log_loss()},
-            statistics=statistics_of(dataset, tally.histogram),
+            statistics={**statistics, "score_histogram": tally.histogram.tolist()},
             optimizer_state={name: tensor.cpu() for name, tensor in best.state.items()},
             history=run.history,
             best_epoch=best.epoch,

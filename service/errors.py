@@ -136,7 +136,7 @@ class GateRefused(ServiceError):
     """The gate judged a version and refused it; `report` has every check."""
 
     def __init__(self, report: "GateReport") -> None:
-        failures = "; ".join(f"{check.name} {check.observed}, limit {check.limit}" for check in report.failures)
+        failures = "; ".join(check.told for check in report.failures)
         super().__init__(
             f"version {report.version!r} was refused by the gate ({failures}), judged against {report.against}; "
             "train another, or force it with a reason"
@@ -256,12 +256,12 @@ class HomeUnusable(ServiceError):
 
 
 class HomeGone(ServiceError):
-    """The home that a server was started on has been moved, removed or unmounted since."""
+    """The home that a server or a job was started on has been moved, removed or unmounted since."""
 
     def __init__(self, home: Path, *, missing: str) -> None:
         super().__init__(
-            f"the home {home} is not the one that this server was started on: its {missing} is gone; "
-            "mount it or move it back, or start the server anew"
+            f"the home {home} is not the one that was there at the start: its {missing} is gone; "
+            "mount it or move it back, or start anew"
         )
 
 

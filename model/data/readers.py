@@ -75,7 +75,9 @@ def read_log(path: Path, file_format: Format, *, own_schema: bool = True) -> Raw
     events = _find(path, "events", (file_format,))
     if events is None:
         held = ", ".join(sorted(entry.name for entry in path.iterdir())[:10]) or "nothing"
-        raise ImportRefused(f"{path} has no events.{file_format} or events.{file_format}.gz; it holds {held}")
+        there = _find(path, "events", tuple(Format))
+        instead = f"; import it as {there[1]}" if there else ""
+        raise ImportRefused(f"{path} has no events.{file_format} or events.{file_format}.gz; it holds {held}{instead}")
     others = [_find(path, stem, (file_format, *Format)) for stem in ("apps", "users")]
     apps, users = (read_table(*found) if found else None for found in others)
     file = path / "schema.yaml"

@@ -31,7 +31,7 @@ def result_of(plan: Plan, outcome: Outcome, dataset: Dataset) -> TrainResult:
         transform,
         net,
         metrics={"auc": tally.auc(), "log_loss": tally.log_loss()},
-        statistics=statistics_of(dataset, tally.histogram),
+        statistics={**statistics_of(dataset), "score_histogram": tally.histogram.tolist()},
         optimizer_state=state | {POSITION + name: value for name, value in beside.items()},
         history=outcome.history,
         best_epoch=outcome.best_epoch,

@@ -13,7 +13,8 @@ from model.schema import SchemaError
 from model.training import TrainingFailed
 from model.zoo import UnknownArchitecture
 from service.container import Container, build
-from service.errors import BundlesUnavailable, JudgingBrokeOff, ServiceError, StoreUnavailable
+from service.errors import BundlesUnavailable, HomeGone, JudgingBrokeOff, ServiceError, StoreUnavailable
+from service.home import Home
 from service.jobs.demo import bootstrap
 from service.jobs.desk import Desk, Superseded
 from service.jobs.diary import Diary
@@ -41,14 +42,23 @@ def attend(job_id: str, *, worker: str, environ: Mapping[str, str]) -> int:
     """Do the job as a child of `worker`; the exit code. What nobody foresaw is raised, and another attempt follows."""
     times = Time(time.time, time.sleep)
     try:
-        desk = desk_of(build(Settings.from_env(environ).patient()), job_id, worker=worker, times=times)
+        desk = desk_of(build(_settings(environ)), job_id, worker=worker, times=times)
         state, result = outcome(desk)
-    except (Superseded, *AWAY) as error:
+    except (Superseded, HomeGone, *AWAY) as error:
         sys.stderr.write(f"{error}\n")  # which the worker reads
         return TRY_AGAIN
     desk.diary.end(state, result)
     shutil.rmtree(desk.folder, ignore_errors=True)
     return 0
+
+
+def _settings(environ: Mapping[str, str]) -> Settings:
+    """Raises HomeGone where the queue that the job came from is gone, so that no empty home is made in its place."""
+    settings = Settings.from_env(environ).patient()
+    queue = Home(settings.home).queue
+    if settings.redis_url is None and not queue.exists():
+        raise HomeGone(settings.home, missing=queue.name)
+    return settings
 
 
 def outcome(desk: Desk) -> tuple[JobState, Mapping[str, Any]]:

@@ -268,3 +268,10 @@ def test_a_refusal_names_the_checks_that_failed() -> None:
     assert f"version '{OLD}' was refused by the gate (auc 0.5, limit 0.7)" in str(refusal)
     assert f"judged against {refusal.report.against};" in str(refusal)
     assert refusal.report.failures
+
+
+def test_a_refusal_says_what_a_check_saw_of_the_rows() -> None:
+    check = Check.at_least("auc", -0.2, limit=-0.01, detail="0.45 against 0.48, gain -0.03 (95 %: -0.2 to +0.15)")
+    refusal = GateRefused(GateReport(OLD, "popularity", "2026-11-01T00:00:00+00:00", (check,)))
+
+    assert "(auc -0.2, limit -0.01: 0.45 against 0.48, gain -0.03 (95 %: -0.2 to +0.15))" in str(refusal)

@@ -145,10 +145,18 @@ def test_a_folder_is_read_with_its_apps_users_and_schema(tmp_path: Path) -> None
     assert log.schema.fields[0].name == "app_id"
 
 
-def test_a_folder_without_events_is_refused_naming_what_it_holds(tmp_path: Path) -> None:
+def test_a_folder_of_another_format_is_refused_naming_what_it_holds_and_its_format(
+    tmp_path: Path,
+) -> None:
     csv_file(tmp_path, b"a\n1\n")
-    with pytest.raises(ImportRefused, match=r"has no events.parquet or events.parquet.gz; it holds events.csv"):
+    with pytest.raises(ImportRefused, match=r"no events.parquet or .*; it holds events.csv; import it as csv$"):
         read_log(tmp_path, Format.PARQUET)
+
+
+def test_a_folder_without_any_events_is_refused_naming_what_it_holds(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("", encoding="utf-8")
+    with pytest.raises(ImportRefused, match=r"no events.csv or events.csv.gz; it holds notes.txt$"):
+        read_log(tmp_path, Format.CSV)
 
 
 @pytest.mark.parametrize("separator", [";", "\t", "|"])
