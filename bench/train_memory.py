@@ -2,22 +2,24 @@
 
     python -m bench.train_memory [--cap-mib 640] [--times 10] [--cgroup FOLDER]
 
-A log of the cap's size and one so many times as large are written as dataset folders, and each is trained for an epoch
-in a process of its own, from the log to the weights, with its rows in mapped files. A log's size is that of its rows in
-memory, which is what a training that loads them would take; the encoded columns, which are mapped, are printed beside.
+A log of the cap's size, one so many times as large of the same users, and one as large of so many times the users are
+written as dataset folders, and each is trained for an epoch in a process of its own, from the log to the weights, with
+its rows in mapped files. A log's size is that of its rows in memory, which is what a training that loads them would
+take; the encoded columns, which are mapped, are printed beside.
 
 The kernel holds the cap. Without --cgroup it is RLIMIT_DATA, set once Python and its libraries are loaded: whatever the
 process may write to and shares with nobody, from then on, touched or not. With --cgroup, a folder of cgroup v2 in which
 this process may make groups with a memory controller, it is memory.max of a group without swap: all of the process and
 the pages of its files, which the kernel takes back where it needs them. Printed is also the most memory that each
 process took for itself (RssAnon) above its start. At last the small log is trained under an eighth of the cap; the
-run fails where that is not refused for want of memory, and where either of the others is.
+run fails where that is not refused for want of memory, and where one of the others is.
 """
 
 import argparse
 import json
 import os
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -83,10 +85,9 @@ class Seen:
     seconds: float
 
 
-def make(folder: Path, rows: int, *, seed: int = 0) -> float:
+def make(folder: Path, rows: int, *, users: int, seed: int = 0) -> float:
     """Write a dataset of so many rows, a piece at a time; its size in memory, MiB."""
-    rng, users = np.random.default_rng(seed), max(rows // ROWS_A_USER, 1)
-    names = pl.Series("user_id", [f"user-{place:09d}" for place in range(users)])
+    rng, names = np.random.default_rng(seed), pl.Series("user_id", [f"user-{place:09d}" for place in range(users)])
     apps = pl.DataFrame(
         {
             "app_id": [f"com.example.app{place:05d}" for place in range(APPS)],
@@ -189,7 +190,7 @@ def train(folder: Path, cap: Cap) -> None:
     config = TrainConfig(
         params={"dim": 8, "hidden": (32,)}, batch_size=4096, epochs=1, shuffle_rows=1 << 19, recipe="adam"
     )
-    place = folder.with_name(f"{folder.name}.training")
+    place = beside(folder)
     if cap.mib:
         cap.hold()
     look = Look()
@@ -200,6 +201,11 @@ def train(folder: Path, cap: Cap) -> None:
     columns = sum(one.stat().st_size for one in place.rglob("*") if one.is_file()) / 2**20
     seen = Seen(data.count(), 0.0, columns, look.peak_mib, monotonic() - begun)
     print(json.dumps(vars(seen)))
+
+
+def beside(folder: Path) -> Path:
+    """Where the training on a folder keeps its rows."""
+    return folder.with_name(f"{folder.name}.training")
 
 
 class Look:
@@ -230,18 +236,26 @@ def status_kib(name: str) -> int:
 
 
 def measure(cap: Cap, times: int, *, place: Path) -> None:
-    """Both logs under the cap, and the small one under a part of it that is too little. Raises Refused."""
-    small, large = place / "log-1", place / f"log-{times}"
+    """All logs under the cap, and the small one under a part of it that is too little. Raises Refused."""
+    small, large, wide = (place / name for name in ("log", "longer", "of-more"))
     rows = (cap.mib << 20) // BYTES_A_ROW
-    for folder, count in ((small, rows), (large, rows * times)):
-        size = make(folder, count)
+    users = rows // ROWS_A_USER
+    for folder, count, people in (
+        (large, rows * times, users),
+        (wide, rows * times, users * times),
+        (small, rows, users),
+    ):
+        size = make(folder, count, users=people)
         seen = trained(folder, cap)
         print(
-            f"{seen.rows:>11,} rows: {size:8.0f} MiB in memory, {size / cap.mib:5.1f} times the cap; trained under "
-            f"{cap.mib} MiB, peak {seen.peak_mib:6.0f} MiB above the start; {seen.columns_mib:8.0f} MiB of encoded "
-            f"columns, {seen.seconds:6.0f} s",
+            f"{seen.rows:>11,} rows of {people:>8,} users: {size:6.0f} MiB in memory, {size / cap.mib:5.1f} times the "
+            f"cap; trained under {cap.mib} MiB, peak {seen.peak_mib:6.0f} MiB above the start; "
+            f"{seen.columns_mib:6.0f} MiB of encoded columns, {seen.seconds:6.0f} s",
             flush=True,
         )
+        if folder != small:
+            shutil.rmtree(folder)
+            shutil.rmtree(beside(folder))
     try:
         trained(small, Cap(cap.mib // TOO_LITTLE, cap.group))
     except Refused as error:
@@ -251,7 +265,7 @@ def measure(cap: Cap, times: int, *, place: Path) -> None:
 
 
 def main() -> None:
-    """All three trainings, one after the other."""
+    """All trainings, one after the other."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cap-mib", type=int, default=640, help="the most memory, MiB")
     parser.add_argument("--times", type=int, default=10, help="how many times as large as the cap the large log is")

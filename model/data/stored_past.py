@@ -23,7 +23,7 @@ from model.data.past import LONG_AGO_US, Past, moment
 from model.population import Floats, Ints
 from model.train_config import TrainingFailed
 
-EVENTS_AT_ONCE = 1 << 20
+EVENTS_AT_ONCE = 1 << 17
 """Earlier events of the users of some rows that are looked at together."""
 
 GROUPED_AT_ONCE = 1 << 17

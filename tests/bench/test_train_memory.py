@@ -9,7 +9,7 @@ from model.data.dataset import read
 
 
 def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
-    sizes = {rows: make(tmp_path / str(rows), rows) for rows in (60_000, 360_000)}
+    sizes = {rows: make(tmp_path / str(rows), rows, users=rows // 20) for rows in (60_000, 360_000)}
 
     short, long = (trained(tmp_path / str(rows)) for rows in sizes)
 
@@ -21,7 +21,7 @@ def test_memory_does_not_grow_with_the_log(tmp_path: Path) -> None:
 
 
 def test_the_log_of_the_bench_is_a_dataset(tmp_path: Path) -> None:
-    make(tmp_path / "log", 1_000)
+    make(tmp_path / "log", 1_000, users=50)
 
     data = read(tmp_path / "log")
 
@@ -30,7 +30,7 @@ def test_the_log_of_the_bench_is_a_dataset(tmp_path: Path) -> None:
 
 
 def test_a_cap_is_in_force(tmp_path: Path) -> None:
-    make(tmp_path / "log", 20_000)
+    make(tmp_path / "log", 20_000, users=1_000)
 
     assert trained(tmp_path / "log", Cap(2_000)).rows == 20_000
     with pytest.raises(Refused, match="memory"):
