@@ -10,6 +10,7 @@ import mmap
 import os
 import shutil
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -90,7 +91,8 @@ class ArrayWriter:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         for file in self._files.values():
-            file.close()
+            with suppress(OSError):  # a full disk takes what is buffered no more than the rest, and the file is closed
+                file.close()
         shutil.rmtree(self._partial, ignore_errors=True)
 
     def append(self, name: str, rows: Tensor | npt.NDArray[Any]) -> None:

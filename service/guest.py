@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import socket
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,7 +19,20 @@ CLIENT_WITHIN_S = 15.0
 """For a connection's first request to come, the head of any to be whole, or anything of an answer to be read."""
 
 UNREADABLE = "what was sent cannot be read as a request of HTTP/1.1; mend it and send it on a new connection"
+MOST_HEAD = 64 * 1024
+"""Bytes that may come of a request without any of its body, beside those of the packet that it begins in.
+
+The parser puts a header together anew with every packet, so that one without an end would hold up all other requests.
+"""
+
 UNFINISHED = f"the head of the request did not arrive within {CLIENT_WITHIN_S:g} s; send it again, in one go"
+TOO_LONG = f"the head of the request is longer than the {MOST_HEAD} bytes allowed; send it again with shorter headers"
+
+OFFER, PASSED_OVER = re.compile(rb"\r\n(?i:upgrade)(?=:)"), b"\r\nx-offer"
+"""The header that offers to go on in another protocol, which Java's HTTP client sends with each first request.
+
+A server may pass it over (RFC 9110, 7.8); the parser does not, and takes the body for words of that protocol.
+"""
 
 
 class Guest(HttpToolsProtocol):
@@ -30,6 +44,7 @@ class Guest(HttpToolsProtocol):
     left: Callable[[], None]
     answered: Callable[["Guest"], None]
     _arriving = False
+    _without_body = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         """Begin."""
@@ -45,10 +60,26 @@ class Guest(HttpToolsProtocol):
             answer.call()
         return True
 
+    def data_received(self, data: bytes) -> None:
+        """Read on, but not a head without an end."""
+        if (not self._arriving or self._in_head) and OFFER.search(data, 0, end := _end_of_head(data)):
+            data = OFFER.sub(PASSED_OVER, data[:end]) + data[end:]
+        self._without_body += len(data)
+        super().data_received(data)
+        if self._arriving and self._without_body > MOST_HEAD and not self.transport.is_closing():
+            self._refuse_head()
+
+    def _refuse_head(self) -> None:
+        """End the connection, in words where nothing else is to be answered first."""
+        if self._in_head and not self._answers:
+            self._refuse(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LONG)
+        else:
+            self.transport.abort()
+
     def on_message_begin(self) -> None:
         """Note that a request is arriving, whatever becomes of one before it."""
         super().on_message_begin()
-        self._arriving = True
+        self._arriving, self._without_body = True, 0
         self._unset_keepalive_if_required()
 
     def on_headers_complete(self) -> None:
@@ -57,6 +88,11 @@ class Guest(HttpToolsProtocol):
         if isinstance(self.cycle, RequestResponseCycle):
             answer = self.cycle.transport = Joined(self.transport, bodiless=self.scope["method"] == "HEAD")
             self.scope["state"][LEFT] = answer.left
+
+    def on_body(self, body: bytes) -> None:
+        """Take a piece of the body."""
+        super().on_body(body)
+        self._without_body = 0
 
     def on_message_complete(self) -> None:
         """Note that all of it is here; the next is waited for where it was answered before that."""
@@ -131,3 +167,9 @@ class Guest(HttpToolsProtocol):
         socket.send_fds(door, [BACK], [self.transport.get_extra_info("socket").fileno()])
         self.left = lambda: None
         self.transport.close()
+
+
+def _end_of_head(data: bytes) -> int:
+    """Where the first head in it ends."""
+    end = data.find(b"\r\n\r\n")
+    return len(data) if end < 0 else end

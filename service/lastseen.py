@@ -131,8 +131,11 @@ def write_whole(path: Path, chunks: Iterable[bytes]) -> None:
     aside = path.with_name(f".{path.name}.partial")
     with path.with_name(f".{path.name}.lock").open("ab") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)  # so that what a killed process left is written over, and by one at a time
-        with aside.open("wb") as file:
-            file.writelines(chunks)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(aside, path)
+        try:
+            with aside.open("wb") as file:
+                file.writelines(chunks)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(aside, path)
+        finally:
+            aside.unlink(missing_ok=True)  # on a full disk, what could be written of it

@@ -4,6 +4,7 @@ import json
 import os
 import stat
 from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -47,5 +48,7 @@ def write_settings(home: Path, values: Mapping[str, Any]) -> Path:
         partial.chmod(stat.S_IMODE(file.stat().st_mode) if file.exists() else PRIVATE)
         partial.replace(file)
     except OSError as error:
+        with suppress(OSError):
+            partial.unlink()
         raise HomeUnusable(home, f"{NAME}: {error.strerror}") from error
     return file

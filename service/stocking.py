@@ -12,7 +12,7 @@ from service.edition import SMALL, Base
 from service.errors import StoreUnavailable, TableUnbuilt
 from service.lastseen import CatalogueCopy
 from service.store.ports import AppChanges, AppPages, AppRecord
-from service.table_files import Maker, StoredTable, measured_error
+from service.table_files import Maker, StoredTable, error_of, measured_error
 from service.tables import Tables
 
 log = logging.getLogger(__name__)
@@ -49,35 +49,35 @@ class StoreStock:
 
         Raises StoreUnavailable, and TableUnbuilt where this process is to end.
         """
-        stored = self.tables.newest(scorer)
-        if stored and (stocked := self._gone_on(scorer, stored)):
+        stored, maker = self.tables.newest(scorer), Maker(scorer, golden, self.pause)
+        if stored and (stocked := self._gone_on(maker, stored)):
             return stocked
         pages = self.store.app_pages()
         if pages.count > SMALL:
             try:
-                return self._on_new(scorer)
+                return self._on_new(maker)
             except TableUnbuilt as error:
                 if error.ending:
                     raise
                 log.error("%s; until then each process holds all of it in memory of its own", error)
-        return self._in_memory(Maker(scorer, golden, self.pause), pages)
+        return self._in_memory(maker, pages)
 
-    def _gone_on(self, scorer: Scorer, stored: StoredTable) -> Stocked | None:
+    def _gone_on(self, maker: Maker, stored: StoredTable) -> Stocked | None:
         """The table with what changed since; None where the store's catalogue is not the one that it was built of."""
         changes = self.store.apps_since(stored.base.sequence)
         if not continues(stored.base, changes):
             return None
-        shelf = Shelf.on(stored.base, scorer.schema, pause=self.pause)
+        shelf = Shelf.on(stored.base, maker.scorer.schema, pause=self.pause)
         shelf.refresh(changes, room=shelf.room)
-        return Stocked(shelf, stored.error)
+        return Stocked(shelf, error_of(stored, maker))
 
-    def _on_new(self, scorer: Scorer) -> Stocked:
+    def _on_new(self, maker: Maker) -> Stocked:
         def suits(stored: StoredTable) -> bool:
             return continues(stored.base, self.store.apps_since(stored.base.sequence))
 
-        stocked = self._gone_on(scorer, self.tables.build(scorer, suits))
+        stocked = self._gone_on(maker, self.tables.build(maker.scorer, suits))
         if stocked is None:
-            raise TableUnbuilt(scorer.version, "the store's catalogue was replaced meanwhile")
+            raise TableUnbuilt(maker.scorer.version, "the store's catalogue was replaced meanwhile")
         return stocked
 
     def _in_memory(self, maker: Maker, pages: AppPages) -> Stocked:
@@ -101,18 +101,18 @@ class LocalStock:
 
         Raises StoreUnavailable where there is neither.
         """
-        stored, mark = self.tables.newest(scorer), self.copy.mark
+        stored, mark, maker = self.tables.newest(scorer), self.copy.mark, Maker(scorer, golden, self.pause)
         if stored is None or (mark and mark.replaces(origin=stored.base.origin, sequence=stored.base.sequence)):
             shelf = Shelf(scorer.table(()), scorer.schema, pause=self.pause)
             shelf.refresh(self.copy.changes(since=0))
-            return Stocked(shelf, measured_error(Maker(scorer, golden, self.pause), ()))
+            return Stocked(shelf, measured_error(maker, ()))
         shelf = Shelf.on(stored.base, scorer.schema, pause=self.pause)
         if mark and mark.goes_on(origin=shelf.origin, sequence=shelf.sequence):
             try:
                 shelf.refresh(self.copy.changes(since=shelf.sequence), room=shelf.room)
             except StoreUnavailable as error:
                 log.warning("the app table serves without what changed since it was built: %s", error)
-        return Stocked(shelf, stored.error)
+        return Stocked(shelf, error_of(stored, maker))
 
 
 def continues(base: Base, changes: AppChanges) -> bool:

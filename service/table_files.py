@@ -3,21 +3,23 @@
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from math import inf, isfinite
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from model.agreement import Asked, logit_error
-from model.app_table import mapped_table, write_table
+from model.app_table import AppTable, mapped_table, write_table
 from model.array_folder import ADVICE, ArraysUnusable, ArrayWriter, map_arrays
 from model.bundle import Golden
 from model.pauses import Pause, paused
 from model.query import App
+from model.quick import best_dtype
 from model.schema import Source
 from model.scorer import Scorer
 from service.admission import Entrance
-from service.edition import Base, Edition
+from service.edition import Base, Edition, Rows
 from service.markets import GONE, Markets
 from service.packed import PackedValues, pack, unpacked
 from service.store.ports import AppPages, AppRecord
@@ -31,7 +33,11 @@ NEAR = 1e-4
 
 @dataclass(frozen=True)
 class StoredTable:
-    """A mapped table. error: the largest difference of a fast logit that was measured on some of its apps."""
+    """A mapped table.
+
+    error: the largest difference of a fast logit that was measured on some of its apps, infinite where that was on a
+    processor with another first pass than this one's.
+    """
 
     base: Base
     error: float
@@ -60,6 +66,7 @@ def store_table(tables: Path, maker: Maker, catalogue: AppPages) -> Path:
             "count": count,
             "markets": rows.markets.limited,
             "error": measured_error(maker, rows.sample),
+            "first_pass": str(best_dtype()),
         }
         writer.close(facts)
     return writer.folder
@@ -79,7 +86,8 @@ def open_stored(folder: Path, scorer: Scorer) -> StoredTable:
         raise ArraysUnusable(f"{folder} has {told}; {ADVICE}")
     edition = Edition(table, codes, Markets(facts["markets"]), values, [])
     _check_some(edition, scorer, folder)
-    return StoredTable(Base(edition, facts["sequence"], facts["origin"]), facts["error"])
+    error = facts["error"] if facts.get("first_pass") == str(best_dtype()) else inf
+    return StoredTable(Base(edition, facts["sequence"], facts["origin"]), error)
 
 
 def name_of(version: str, *, origin: str, sequence: int) -> str:
@@ -98,6 +106,14 @@ def measured_error(maker: Maker, apps: Sequence[App]) -> float:
     table = maker.scorer.table(list(shown.values()))
     rows = np.arange(len(table))
     return logit_error(maker.scorer, paused((Asked(one.query, table, rows) for one in maker.golden), maker.pause))
+
+
+def error_of(stored: StoredTable, maker: Maker) -> float:
+    """What was measured of a table; measured again where that says nothing of this processor's first pass."""
+    edition = stored.base.edition
+    if isfinite(stored.error) or not len(edition.table):
+        return stored.error
+    return measured_error(maker, _apps_of(edition, count=MEASURED_APPS))
 
 
 class _Rows:
@@ -136,10 +152,19 @@ def _check_some(edition: Edition, scorer: Scorer, folder: Path) -> None:
     table = edition.table
     if not len(table):
         return
-    rows = np.unique(np.linspace(0, len(table) - 1, SPOT_CHECKS, dtype=np.int64))
-    apps = [App(table.ids[row], edition.values.unpacked_at(row)) for row in rows.tolist()]
-    found = table.gather(torch.from_numpy(rows), exact=True)
+    apps = _apps_of(edition, count=SPOT_CHECKS)
+    found = table.gather(torch.from_numpy(_spread(table, count=SPOT_CHECKS)), exact=True)
     wanted = scorer.table(apps).gather(torch.arange(len(apps)), exact=True)
     near = all(torch.allclose(found.part[name], wanted.part[name], rtol=NEAR, atol=NEAR) for name in wanted.part)
     if not near or not torch.equal(found.keys, wanted.keys):
         raise ArraysUnusable(f"{folder} has rows that version {scorer.version} does not make of their apps; {ADVICE}")
+
+
+def _apps_of(edition: Edition, *, count: int) -> list[App]:
+    rows = _spread(edition.table, count=count).tolist()
+    return [App(edition.table.ids[row], edition.values.unpacked_at(row)) for row in rows]
+
+
+def _spread(table: AppTable, *, count: int) -> Rows:
+    """So many rows from the first to the last, at most."""
+    return np.unique(np.linspace(0, len(table) - 1, count, dtype=np.int64))

@@ -2,6 +2,7 @@
 
 import fcntl
 import logging
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator, Mapping
@@ -70,6 +71,7 @@ class Tables:
                 table = self.newest(scorer)
                 if table is None or not suits(table):
                     self._clear(scorer.version)
+                    self._date_back(scorer.version, lock)
                     self._run_builder(scorer.version, lock)
                     table = self.newest(scorer)
         except Interrupted as error:
@@ -110,6 +112,17 @@ class Tables:
         """Remove what killed builders left of a version; who holds its lock knows that none is at work."""
         for folder in self._folder.glob(f".{version}-*.partial"):
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _date_back(self, version: str, lock: int) -> None:
+        """Let no table of a version be younger than this moment, where the clock was set back since it was built.
+
+        Else the next one would not be its newest, and it is that which stays.
+        """
+        os.utime(lock)
+        now = os.fstat(lock).st_mtime_ns
+        for folder in self._of(version):
+            if folder.stat().st_mtime_ns > now:
+                os.utime(folder, ns=(now, now))
 
     def _run_builder(self, version: str, lock: int) -> None:
         """Let a process of its own build the table; it holds the lock too, so that it is held until both have ended.

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from model.array_folder import DTYPES, HEADER, ArraysUnusable, ArrayWriter, map_arrays, open_arrays, touch
+from tests.model.test_bundle import disk_with_room_for
 
 FACTS = {"version": "v1", "sequence": 7}
 
@@ -101,6 +102,19 @@ def test_nothing_stands_there_until_it_is_closed(tmp_path: Path) -> None:
     with ArrayWriter(tmp_path / "t") as writer:
         writer.append("a", torch.ones(2))
         assert not (tmp_path / "t").exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_disk_that_fills_up_leaves_nothing_behind(tmp_path: Path) -> None:
+    def write() -> None:
+        with ArrayWriter(tmp_path / "t") as writer:
+            for _ in range(1000):
+                writer.append("a", torch.ones(100))
+                writer.append("b", torch.ones(100))
+
+    with disk_with_room_for(50_000), pytest.raises(OSError, match="File too large"):
+        write()
+
     assert list(tmp_path.iterdir()) == []
 
 

@@ -7,6 +7,7 @@ import pytest
 
 from model.fast_scorer import Precision
 from service.calibration import Calibration, CalibrationFailed, Layout, Plan, measure, thread_counts, usable_cores
+from service.commands.bench import print_found
 from service.container import Container
 from service.timing import CANDIDATES, Work, cut, live_work, measured, timed, together
 from tests.service.store_front import LIVE
@@ -33,6 +34,13 @@ def test_of_throughputs_as_good_the_shortest_call_is_chosen() -> None:
 def test_where_no_call_is_within_the_bound_the_shortest_is_chosen() -> None:
     one, two = layout(1, ms=20, per_s=50), layout(1, threads=2, ms=12, per_s=40)
     assert found(one, two).chosen(10) == two
+
+
+@pytest.mark.parametrize(("within_ms", "told"), [(20, "most requests/s within"), (10, "no call takes at most 10")])
+def test_what_is_said_of_the_choice_is_so(within_ms: float, told: str, capsys: pytest.CaptureFixture[str]) -> None:
+    made = found(layout(1, ms=20, per_s=50), layout(1, threads=2, ms=12, per_s=40))
+    print_found(made, made.chosen(within_ms), within_ms=within_ms)
+    assert told in capsys.readouterr().out
 
 
 def test_a_layout_says_the_settings_that_make_it() -> None:

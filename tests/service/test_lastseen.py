@@ -109,6 +109,7 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(OSError, match="No space"):
         write_whole(file, chunks())
     assert file.read_bytes() == b"old"
+    assert {one.name for one in tmp_path.iterdir()} == {"file", ".file.lock"}
     write_whole(file, [b"new"])
     assert file.read_bytes() == b"new"
 

@@ -10,17 +10,21 @@ import socket
 import time
 import weakref
 from collections.abc import Iterator, MutableMapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from threading import Event, Thread
 from typing import Any
 
 import pytest
 import uvloop
+from starlette.applications import Starlette
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.routing import Route
 from starlette.types import ASGIApp
 from uvicorn import Config
 
 from service.doorman import Doorman
-from service.guest import CLIENT_WITHIN_S, Guest
+from service.guest import CLIENT_WITHIN_S, MOST_HEAD, Guest
 from service.place import Place
 from service.readiness import SERVES
 from service.reception import Reception
@@ -635,3 +639,55 @@ def test_clients_are_looked_at_without_being_asked_to(house: House) -> None:
 
     assert soon(is_given_up)
     assert own_port(client)
+
+
+@pytest.mark.parametrize("name", ["Upgrade", "upgrade", "UPGRADE"])
+def test_an_offer_of_another_protocol_is_passed_over_and_the_body_is_read(house: House, name: str) -> None:
+    async def said(request: Request) -> Response:
+        return Response(await request.body())
+
+    house.worker(Starlette(routes=[Route("/said", said, methods=["POST"])]))
+    client, offer = house.client(), {"Connection": "Upgrade, HTTP2-Settings", name: "h2c", "HTTP2-Settings": "AAMAAA"}
+    for body in (b"at once", iter([b"piece ", b"by piece"])):
+        client.request("POST", "/said", body=body, headers=offer, encode_chunked=not isinstance(body, bytes))
+        assert client.getresponse().read() in (b"at once", b"piece by piece")
+
+
+ENDLESS = {
+    "a path": b"GET /",
+    "a header": b"GET / HTTP/1.1\r\nHost: a\r\nx: ",
+    "headers": b"GET / HTTP/1.1\r\nHost: a\r\nx: 1\r\n",
+}
+
+
+@pytest.mark.parametrize("begun", ENDLESS.values(), ids=ENDLESS)
+def test_a_head_without_an_end_is_refused_while_it_arrives(house: House, begun: bytes) -> None:
+    worker, more = house.worker(), b"y: 2\r\n" * 1000 if begun.endswith(b"\n") else b"a" * 6000
+    with socket.create_connection(("127.0.0.1", house.port), PATIENCE_S) as client:
+        client.sendall(begun)
+        assert soon(lambda: [guest._in_head for guest in guests(worker)] == [True])
+        for _ in range(MOST_HEAD // 6000 + 1):  # of which the last is over the limit, so that all of it is read
+            client.sendall(more)
+        response = http.client.HTTPResponse(client)
+        response.begin()
+        problem = json.loads(response.read())
+    assert response.status == problem["status"] == 431
+    assert response.getheader("content-type") == "application/problem+json"
+    assert soon(lambda: counts(worker) == [0])
+
+
+def test_a_trailer_without_an_end_ends_the_connection(house: House) -> None:
+    worker = house.worker()
+    with socket.create_connection(("127.0.0.1", house.port), PATIENCE_S) as client:
+        client.sendall(b"POST /whole HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n0\r\nx: ")
+        with suppress(ConnectionError):
+            for _ in range(100):
+                client.sendall(b"a" * 6000)
+        assert soon(lambda: counts(worker) == [0])
+
+
+def test_a_long_body_may_come_in_many_pieces(house: House) -> None:
+    house.worker()
+    client = house.client()
+    client.request("POST", "/whole", body=(b"a" * 6000 for _ in range(100)), encode_chunked=True)
+    assert client.getresponse().status == 200

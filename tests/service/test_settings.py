@@ -7,6 +7,7 @@ from pydantic import SecretStr, ValidationError
 from service.errors import HomeUnusable, SettingsRefused
 from service.settings import Settings
 from service.settings_file import write_settings
+from tests.model.test_bundle import disk_with_room_for
 
 
 def test_the_defaults_serve_this_machine_alone() -> None:
@@ -168,6 +169,15 @@ def test_a_file_that_is_written_is_this_users_alone_and_one_that_was_there_stays
         file.chmod(mode)
         write_settings(tmp_path, {"workers": 3})
         assert stat.S_IMODE(file.stat().st_mode) == mode
+
+
+def test_a_full_disk_leaves_the_file_that_was_there_and_no_other(tmp_path: Path) -> None:
+    file = write_settings(tmp_path, {"workers": 2})
+    before = file.read_bytes()
+    with disk_with_room_for(len(before)), pytest.raises(HomeUnusable):
+        write_settings(tmp_path, {"workers": 3, "port": 8011})
+    assert list(tmp_path.iterdir()) == [file]
+    assert file.read_bytes() == before
 
 
 def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from model.bundle import load
 from model.query import Query
@@ -232,6 +233,23 @@ def nobody_builds(version: str) -> Path:
 
 
 @pytest.mark.usefixtures("few")
+def test_the_error_of_a_table_from_another_kind_of_processor_is_measured_again(
+    container: Container, scorer: Scorer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def runs_on(dtype: torch.dtype) -> None:
+        for module in ("model.fast_scorer", "service.table_files"):
+            monkeypatch.setattr(f"{module}.best_dtype", lambda: dtype)
+
+    golden = load(container.registry.folder(LIVE)).golden
+    runs_on(torch.float32)
+    store_table(container.home.tables, Maker(scorer, golden, nothing), container.features.app_pages())
+    from_store = StoreStock(container.features, tables_of(container), nothing)
+    from_here = LocalStock(CatalogueCopy(container.home.catalogue), tables_of(container), nothing)
+    assert {stock(scorer, golden).error < 1e-5 for stock in (from_store, from_here)} == {True}
+    runs_on(torch.bfloat16)
+    assert {1e-4 < stock(scorer, golden).error < 0.1 for stock in (from_store, from_here)} == {True}
+
+
 def test_a_table_of_another_store_is_not_gone_on_from(container: Container, scorer: Scorer, tmp_path: Path) -> None:
     store_table(container.home.tables, maker(scorer), container.features.app_pages())
     other = open_sqlite(Home(tmp_path), Clock()).features

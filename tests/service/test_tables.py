@@ -103,6 +103,18 @@ def test_what_does_not_suit_is_built_again(container: Container, tables: Tables,
     assert len(folders(container)) == 1
 
 
+def test_a_table_that_was_built_after_the_clock_was_set_back_is_the_newest(
+    container: Container, tables: Tables, scorer: Scorer
+) -> None:
+    os.utime(stored(container), (2**33, 2**33))
+    container.features.delete_app(APPS[0])
+    sequence = container.features.apps_since(0).sequence
+    assert tables.build(scorer, lambda one: one.base.sequence == sequence).base.sequence == sequence
+    newest = tables.newest(scorer)
+    assert newest
+    assert (newest.base.sequence, len(folders(container))) == (sequence, 1)
+
+
 def test_a_builder_that_is_killed_leaves_nothing_that_counts_and_the_next_one_sweeps_it(
     container: Container, tables: Tables, scorer: Scorer
 ) -> None:
