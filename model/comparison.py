@@ -15,6 +15,8 @@ from model.metrics import Interval, MetricUndefined, Statistic
 
 PER_GROUP = "ndcg_at_10"
 LEAST_UNITS = 30
+LEAST_DRAWN = 10
+"""Of fewer units the resamples are so much alike, or of one the same, that their middle is too narrow to be shown."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +31,11 @@ class Rows:
     group: Ids
     unit: Ids
     slices: Mapping[str, Mask]
+
+    @property
+    def units(self) -> int:
+        """How many units there are to draw."""
+        return int(self.unit.max(initial=-1)) + 1
 
     def only(self, mask: Mask) -> "Rows":
         """The rows of one slice; its units are counted anew."""
@@ -49,8 +56,8 @@ class Estimate:
     """One measure of one contestant.
 
     value: the mean over its seeds; deviation: the standard deviation over them, None of one; around: 95 % of the
-    resamples, None where none has a value; gain: over the baseline, the difference of both values amid 95 % of the
-    paired resamples', larger is better whatever the measure, None for the baseline itself.
+    resamples, None where none has a value or there are none; gain: over the baseline, the difference of both values
+    amid 95 % of the paired resamples', larger is better whatever the measure, None for the baseline and likewise.
     """
 
     value: float
@@ -87,7 +94,7 @@ def statistic(measure: Measure, rows: Rows, score: Floats) -> Statistic:
     """A measure of one score (B,) whose units are those of `rows`. Raises MetricUndefined."""
     plain = measure.of(Holdout(rows.label, score, score, rows.group, {}), score)
     units = _unit_of_groups(rows) if measure.name == PER_GROUP else rows.unit
-    return Statistic(int(rows.unit.max()) + 1, lambda weights: plain.under(weights[units]))
+    return Statistic(rows.units, lambda weights: plain.under(weights[units]))
 
 
 def _unit_of_groups(rows: Rows) -> Ids:
@@ -118,7 +125,11 @@ def resampled(statistics: Mapping[str, Sequence[Statistic]], draws: Draws) -> Fl
 
 
 def standings(rows: Rows, scores: Scores, *, baseline: str, draws: Draws) -> dict[str, Standing]:
-    """Every contestant's measures on these rows; gains are over `baseline`, which is one of them."""
+    """Every contestant's measures on these rows; gains are over `baseline`, which is one of them.
+
+    Rows of fewer than LEAST_DRAWN units have values and neither intervals nor gains.
+    """
+    draws = draws if rows.units >= LEAST_DRAWN else replace(draws, resamples=0)
     found: dict[str, Standing] = {name: {} for name in scores}
     for measure in MEASURES:
         try:

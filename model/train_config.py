@@ -34,7 +34,7 @@ class TrainConfig(BaseModel):
     batch_size: int = Field(512, ge=1)
     epochs: int = Field(30, ge=1)
     patience: int = Field(2, ge=1)
-    seed: int = 0
+    seed: int = Field(0, ge=0, lt=1 << 63)
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     device: Literal["auto", "cpu", "cuda"] = "auto"
     shuffle_rows: int = Field(8_000_000, ge=1024)

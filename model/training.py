@@ -27,6 +27,7 @@ from model.precision import training_dtype
 from model.pretraining import pretrain
 from model.run import Kept, Progress, Run, Watch, judged, probabilities
 from model.run_state import restore, threads_of
+from model.schema import NegativeRule
 from model.scorer import Scorer
 from model.statistics import statistics_of
 from model.train_config import TrainConfig, TrainingFailed
@@ -50,6 +51,9 @@ __all__ = [
 
 TRAINING, PRETRAINING = "training", "pretraining"
 POSITIONS_AT_ONCE = 1 << 20
+USED_UP = (
+    "where its users have used nearly every app, list more apps, or write `rule: uniform` for the schema's `negatives`"
+)
 
 
 @dataclass(frozen=True)
@@ -268,9 +272,11 @@ def check_labels(dataset: Dataset) -> None:
             0
         )
         if not 0 < positives < count:
+            drawn = dataset.facts.negatives == NegativeRule.UNUSED and count
+            advice = USED_UP if drawn and positives == count else "give it a log with more rows or over more time"
             raise TrainingFailed(
                 f"the {split} split has {count} rows of which {positives} are positive; both classes are needed, so "
-                "give it a log with more rows or over more time"
+                f"{advice}"
             )
 
 

@@ -99,7 +99,7 @@ def build(settings: Settings, *, metrics_folder: Path | None = None) -> Containe
     pause, slowly = _pauses_of(readiness)
     features, bundles = backend.features, _bundles(settings, home, pause)
     registry = Registry(backend.index, bundles)
-    process = f"{socket.gethostname()}:{os.getpid()}"
+    process = _own_name()
     coordinator = Coordinator(registry, _meeting(settings, backend), time=Time(time.time, time.sleep), pace=pace)
     tables = _tables(settings, registry, coordinator=coordinator, readiness=readiness)
     stock = StoreStock(features, tables, pause)
@@ -159,12 +159,16 @@ def _open(settings: Settings, home: Home) -> Backend:
     return open_redis(settings.redis_url.get_secret_value(), clock=time.time, timeout_s=settings.redis_timeout_s)
 
 
+def _own_name() -> str:
+    """A name that nobody else has: containers on their host's network share its name, and number processes alike."""
+    return f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(3)}"
+
+
 def _meeting(settings: Settings, backend: Backend) -> Meeting:
     """Where coordinators meet; each promote has a claim of its own, since a process may be asked for two at once."""
 
     def turn() -> OneAtATime:
-        holder = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        return OneAtATime(backend.jobs, Turn("rollout", settings.job_lease_s), holder=holder, clock=time.time)
+        return OneAtATime(backend.jobs, Turn("rollout", settings.job_lease_s), holder=_own_name(), clock=time.time)
 
     return Meeting(backend.rollouts, turn)
 
@@ -209,7 +213,7 @@ def _log_work(settings: Settings, backend: Backend, *, process: str) -> tuple[Be
         OneAtATime(backend.jobs, Turn(name), holder=process, clock=time.time) for name in ("settling", "trimming")
     )
     settler = Settler(SettlerParts(backend.log, backend.features, process, time.time, settling, settling.give_back))
-    kept = Kept(settings.log_keep_days, settings.log_keep_impressions)
+    kept = Kept(settings.log_keep_days, settings.log_keep_impressions, settings.log_keep_events)
 
     def trim() -> None:
         if trimming():

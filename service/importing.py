@@ -16,6 +16,7 @@ from model.data.readers import Format, read_log
 from model.data.report import ImportRefused, ImportReport
 from model.schema import FeatureSchema, Source, read_schema
 from service.errors import HomeUnusable
+from service.feedback import AHEAD_S
 from service.home import Home
 from service.store.ports import AppRecord, FeatureStore, UserRecord
 
@@ -26,7 +27,7 @@ RECORDS_AT_ONCE = 2_000
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import brought. schema: where the fields came from; notes: where they were drafted, what was doubtful."""
+    """What an import brought. schema: where the fields came from; notes: what was doubtful of a draft or of times."""
 
     dataset: Dataset
     report: ImportReport
@@ -49,6 +50,23 @@ def read_import(format_name: str, path: Path, *, schema: Path | None) -> Importe
         return Imported(*prepare(log, log.schema), schema=str(path / "schema.yaml"))
     drafted = draft(log)
     return Imported(*prepare(log, drafted.schema), schema="drafted from the log's columns", notes=drafted.notes)
+
+
+def ahead(dataset: Dataset, *, now: float) -> tuple[str, ...]:
+    """What is doubtful of a dataset's times at `now`, epoch seconds: that some are yet to come.
+
+    A version counts uses up to the last of them, and the next one adds those that came after it (`model.data.census`).
+    """
+    if not dataset.facts.timed:
+        return ()
+    later = pl.col("at").dt.epoch("us") > (now + AHEAD_S) * 1e6
+    count, last = dataset.collect(dataset.scan().filter(later).select(pl.len(), pl.max("at"))).row(0)
+    if not count:
+        return ()
+    return (
+        f"{count} row(s) are later than now, the last at {last.isoformat()}; until then no retrain adds to what "
+        "`in_context` fields count: see whether the log's clock and the unit of its times are right, or leave them out",
+    )
 
 
 def draft_schema(path: Path) -> Draft:

@@ -31,6 +31,7 @@ class Due:
     def __call__(self) -> bool:
         """Whether it is now; what passes from then to the next asking is what it took."""
         now = self._clock()
+        self._last_s = min(self._last_s, now)  # a clock that was set back would else keep the next one away
         if self._was_due:
             self._every_s = max(LEAST_EVERY_S, (now - self._last_s) / SHARE)
             self._last_s = now

@@ -120,6 +120,8 @@ def test_every_patch_has_its_target_and_every_image_its_user() -> None:
     ]
     assert {named(patch) for patch in patches} <= targets
     for patch in patches:
+        if "template" not in patch["spec"]:
+            continue
         assert container(patch)["name"] == container(find(patch["kind"], patch["metadata"]["name"]))["name"]
     used = {container(workload)["image"] for workload in WORKLOADS}
     assert {image["name"] for image in kustomization(OVERLAY)["images"]} <= used
@@ -217,6 +219,19 @@ def test_the_autoscaler_scales_a_deployment_that_exists_and_never_below_it() -> 
         >= target["spec"]["replicas"]
         > find("PodDisruptionBudget", "api")["spec"]["maxUnavailable"]
     )
+
+
+def test_the_number_of_pods_is_the_autoscalers_and_no_apply_sets_it_back() -> None:
+    rendered = {named(document): document for document in render()}
+    for scaler in (one for one in rendered.values() if one["kind"] == "HorizontalPodAutoscaler"):
+        scaled = scaler["spec"]["scaleTargetRef"]
+        assert "replicas" not in rendered[f"{scaled['kind']}/{scaled['name']}"]["spec"]
+
+
+def test_the_ingress_sends_a_ranking_that_was_shed_to_another_pod() -> None:
+    """nginx sends no POST twice unless it is told that it may, see docker/nginx.conf."""
+    told = find("Ingress", "api")["metadata"]["annotations"]["nginx.ingress.kubernetes.io/proxy-next-upstream"]
+    assert set(told.split()) == {"error", "timeout", "http_503", "non_idempotent"}
 
 
 def test_a_pod_has_the_time_to_drain() -> None:

@@ -42,14 +42,14 @@ def sample(positives: pl.DataFrame, pool: Pool, *, negatives: Negatives, seed: i
     """Draw `negatives.per_positive` rows for each positive: its row with another app, label 0 and no position.
 
     Returns the negatives, and the sampling rate: negatives kept / negatives possible. A user who has used nearly
-    everything gets as many as there are. Equal input and seed give equal output.
+    everything gets as many as there are, over all of their rows. Equal input and seed give equal output.
     """
     draw, owner = _plan(positives, pool, negatives)
-    group, app = _drawn(draw, np.random.default_rng(seed))
-    turn = np.arange(len(group)) - np.searchsorted(group, group)
+    rng = np.random.default_rng(seed)
+    group, app = _drawn(draw, rng)
     rows_of = np.bincount(owner, minlength=len(draw.wanted))
     starts = np.cumsum(rows_of) - rows_of
-    row = np.argsort(owner, kind="stable")[starts[group] + turn % rows_of[group]]
+    row = np.argsort(owner, kind="stable")[starts[group] + _spread(group, rows_of, rng)]
     drawn = positives[row].with_columns(pool.apps[app].alias("app_id"), pl.lit(0, pl.Int8).alias("label"))
     if "position" in drawn.columns:  # it was not shown, so it stood nowhere
         drawn = drawn.with_columns(pl.lit(None, drawn.schema["position"]).alias("position"))
@@ -94,6 +94,20 @@ def _drawn(draw: _Draw, rng: np.random.Generator) -> tuple[Ints, Ints]:
     pairs = pairs[:, rng.permutation(pairs.shape[1])]
     group, rank = pairs[:, np.argsort(pairs[0], kind="stable")]
     return group, _app_at(draw, group, rank)
+
+
+def _spread(group: Ints, rows_of: Ints, rng: np.random.Generator) -> Ints:
+    """(M,) which of its group's rows each draw goes to: as many to each, and what is left over at even distances.
+
+    group: (M,) ascending; rows_of: (G,). What is left over begins anywhere, so that no time of a log gets more of it.
+    """
+    turn, drawn = np.arange(len(group)) - np.searchsorted(group, group), np.bincount(group, minlength=len(rows_of))
+    left = drawn % np.maximum(rows_of, 1)
+    rest = turn - (drawn - left)[group]
+    apart = rows_of[group] / np.maximum(left, 1)[group]
+    place = (apart * (rest + rng.random(len(rows_of))[group])).astype(np.int64).clip(max=rows_of[group] - 1)
+    row: Ints = np.where(rest < 0, turn % rows_of[group], place)
+    return row
 
 
 def _most(wanted: Ints, free: Ints, rng: np.random.Generator) -> Ints:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -14,6 +15,7 @@ from model.population import Floats, Ints
 
 LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
 ROWS_AT_ONCE = 50_000
+EVENTS_AT_ONCE = 1 << 21
 LONG_AGO_US = -62_135_596_800_000_000
 AFTER_ALL = datetime(9999, 1, 1, tzinfo=UTC)
 AFTER_ALL_US = 253_370_764_800_000_000
@@ -25,7 +27,10 @@ class Past:
     """The events of one dataset, and what is counted of them.
 
     Of a log with times all events count, each for those who come later. Of one without, those of its training split.
+    at_once: earlier events of the users of some rows that are looked at together.
     """
+
+    at_once = EVENTS_AT_ONCE
 
     def __init__(self, dataset: Dataset) -> None:
         self._dataset = dataset
@@ -85,8 +90,22 @@ class Past:
         return found.sort("row")["users"].fill_null(0).to_numpy() * 1.0
 
     def cut(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """The rows some at a time, one piece at least."""
-        yield from rows.iter_slices(ROWS_AT_ONCE) if len(rows) else [rows]
+        """The rows some at a time, one piece at least, whose users have not too many events together."""
+        events = self.event_counts(rows["user_id"]).cumsum()
+        begins = [0, *np.flatnonzero(np.diff(events // self.at_once) > 0) + 1, len(rows)]
+        for begin, end in pairwise(begins):
+            piece = rows[int(begin) : int(end)]
+            yield from piece.iter_slices(ROWS_AT_ONCE) if len(piece) else [piece]
+
+    def event_counts(self, users: pl.Series) -> Ints:
+        """(B,) how many of the events are each user's."""
+        found = users.to_frame().join(self._per_user, on="user_id", how="left", maintain_order="left")
+        return found["events"].fill_null(0).cast(pl.Int64).to_numpy()
+
+    @cached_property
+    def _per_user(self) -> pl.DataFrame:
+        """user_id and how many events there are."""
+        return self.events.group_by("user_id").len("events")
 
     def uses_by(self, name: str) -> UsesBy:
         """The events by the value of a field."""

@@ -10,7 +10,6 @@ import os
 import shutil
 from collections.abc import Iterator
 from functools import cached_property
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,8 @@ Places = npt.NDArray[np.int32]
 
 class StoredPast(Past):
     """A past whose events lie in a folder, which it writes when it is first asked for any."""
+
+    at_once = EVENTS_AT_ONCE
 
     def __init__(self, dataset: Dataset, folder: Path) -> None:
         super().__init__(dataset)
@@ -67,13 +68,10 @@ class StoredPast(Past):
                 users[of_app] = np.searchsorted(first[starts[app] : starts[app + 1]], at[of_app], side="left")
         return users
 
-    def cut(self, rows: pl.DataFrame) -> Iterator[pl.DataFrame]:
-        """The rows some at a time, whose users have not too many events together."""
-        codes = _codes(self._users, rows["user_id"])
-        events = np.append(np.diff(self._by_user[0]), 0)[codes].cumsum()  # none for a user who is not there
-        begins = [0, *np.flatnonzero(np.diff(events // EVENTS_AT_ONCE) > 0) + 1, len(rows)]
-        for begin, end in pairwise(begins):
-            yield from super().cut(rows[int(begin) : int(end)])
+    def event_counts(self, users: pl.Series) -> Ints:
+        """(B,) how many of the events are each user's."""
+        counts: Ints = np.append(np.diff(self._by_user[0]), 0)  # none for a user who is not there
+        return counts[_codes(self._users, users)]
 
     @cached_property
     def _users(self) -> pl.Series:

@@ -58,11 +58,12 @@ def import_log(
 ) -> None:
     """Import a log: check it row by row, keep the good rows for training, put its apps and users into the store."""
     from service.demo import refuse_demo
-    from service.importing import keep, keep_report, read_import
+    from service.importing import ahead, keep, keep_report, read_import
 
     with opened(context) as container, working(f"importing {path}"):
         refuse_demo(container.home)
         imported = read_import(log_format, path, schema=schema)
+        doubtful = ahead(imported.dataset, now=container.clock())
         keep(imported.dataset, container.home, container.features)
         report_file = keep_report(imported.report, container.home)
     if as_json:
@@ -70,12 +71,14 @@ def import_log(
             {
                 "counts": dict(imported.dataset.facts.counts),
                 "schema": imported.schema,
-                "notes": list(imported.notes),
+                "notes": [*imported.notes, *doubtful],
                 **imported.report.to_json(),
             }
         )
     else:
         _say_imported(imported, report_file)
+        for note in doubtful:
+            say(note)
 
 
 def _say_imported(imported: "Imported", report_file: Path) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from difflib import get_close_matches
 from typing import Any
 
 from pydantic import ValidationError
@@ -128,11 +129,16 @@ def _contestant(entry: object, defaults: Mapping[str, Any], over: Mapping[str, A
 
 
 def _meant(name: str, params: object) -> dict[str, Any]:
-    """What a name of the zoo stands for."""
+    """What a name of the zoo stands for. Raises PlanRefused for one that is nearly a name of it."""
     if name in HALVES:
         half = HALVES[name]
         given = params if isinstance(params, Mapping) else {}
         return {**half, "params": {**half["params"], **given}}
+    near = get_close_matches(name.lower(), [*ARCHITECTURES, *HALVES], n=1, cutoff=0.8)
+    if near and near[0] != name:
+        raise PlanRefused(
+            f"contestant {name!r} has no arch and is nearly named {near[0]}; name it that, or write the arch it has"
+        )
     return {"architecture": name} if name in ARCHITECTURES else {}
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 
-from model.comparison import Draws, Rows, Standing, gain, standings, units_of
+from model.comparison import LEAST_DRAWN, Draws, Rows, Standing, gain, standings, units_of
 from model.data.dataset import Dataset, read
 from model.data.examples import rows_of, trained_pairs
 from model.holdout import groups, slices
@@ -128,8 +128,8 @@ class Series:
                 source=self.dataset.facts.source,
                 data=self.fingerprint,
                 counts={name: self.dataset.count(name) for name in SPLITS},
-                drawn=f"{int(self._rows.unit.max()) + 1} {self._drawn}",
-                resamples=draws.resamples,
+                drawn=f"{self._rows.units} {self._drawn}",
+                resamples=draws.resamples if self._rows.units >= LEAST_DRAWN else 0,
                 slices=tuple(shown),
             ),
             baseline=baseline,
@@ -178,13 +178,18 @@ class Series:
         if names is None or not set(names) <= set(scores):
             return None
         whole, wide, deep = names
-        adds = [gain(self._rows, scores, (whole, over), draws=draws) for over in (deep, wide)]
-        return Halves(whole, *adds)
+        wide_adds, deep_adds = (gain(self._rows, scores, (whole, over), draws=draws) for over in (deep, wide))
+        return Halves(whole, wide_adds, deep_adds) if wide_adds and deep_adds else None
 
     def _notes(self, baseline: str, served: Mapping[str, Served] | None) -> tuple[str, ...]:
         notes = []
         if self.plan.baseline in self.results.failures and baseline != self.plan.baseline:
             notes.append(f"the baseline {self.plan.baseline} has no run, so gains are over {baseline}")
+        if self._rows.units < LEAST_DRAWN:
+            notes.append(
+                f"the gate split has {self._rows.units} {self._drawn}, too few to draw intervals from, which takes "
+                f"{LEAST_DRAWN}: no gain is told from chance here"
+            )
         missing = [name for name, runs in self.results.runs.items() if runs and name not in (served or {})]
         if served is not None and missing:
             notes.append(f"serving was not timed for {', '.join(missing)}")

@@ -132,8 +132,8 @@ class EventLog(Protocol):
     def forget_user(self, user_id: str) -> int:
         """Remove every impression and event of a user; how many rows went."""
 
-    def trim(self, *, before: float, keep: int) -> int:
-        """Remove what is older than `before` by `at`, and impressions past the newest `keep`; how many rows went."""
+    def trim(self, *, before: float, keep: LogCounts) -> int:
+        """Remove what is older than `before` by `at`, and of each kind what is past the newest `keep`; how many."""
 
     def counts(self) -> LogCounts:
         """How much there is."""

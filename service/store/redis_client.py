@@ -9,7 +9,8 @@ from itertools import islice
 from threading import Lock
 from typing import Any
 
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError, ResponseError
+from redis import Redis
+from redis.exceptions import NoScriptError, ReadOnlyError, RedisClusterException, RedisError, ResponseError
 
 from service.breaker import Breaker, Turn
 from service.errors import StoreUnavailable
@@ -120,6 +121,8 @@ class RedisLink:
             yield self._client()
         except (RedisError, RedisClusterException, OSError) as error:
             answered = isinstance(error, ResponseError)  # a refusal, as of a write by a full Redis, comes at once
+            if isinstance(error, ReadOnlyError) and isinstance(self._made, Redis):
+                self._made.connection_pool.disconnect(inuse_connections=False)  # its name may be the new master's
             raise StoreUnavailable(self.name, _reason(error)) from error
         finally:
             if self._breaker:

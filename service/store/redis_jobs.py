@@ -67,7 +67,8 @@ redis.call('ZADD', KEYS[2], ARGV[3], ARGV[1])
 return 1
 """)
 
-TAKE_LEASE = Script("""
+# A full Redis takes it too, or nobody could trim one: leases are few, and as small as before.
+TAKE_LEASE = Script("""#!lua flags=allow-oom
 local held = redis.call('HMGET', KEYS[1], 'holder', 'until')
 if held[1] and held[1] ~= ARGV[1] and tonumber(held[2]) > tonumber(ARGV[2]) then return 0 end
 redis.call('HSET', KEYS[1], 'holder', ARGV[1], 'until', ARGV[3])

@@ -6,7 +6,8 @@ spread over all slots. Everything that is not a number or an id is JSON.
     appshelf:user:<user id>                hash    features, history (its order is the history's)
     appshelf:{apps}:rows                   hash    app id -> [features, available, countries]
     appshelf:{apps}:changed                zset    app id by the sequence of its last change; one not in rows is deleted
-    appshelf:{apps}:sequence               number  the last sequence given out
+    appshelf:{apps}:sequence               number  the last sequence given out: the microsecond when that was
+    appshelf:{apps}:numbers                zset    the newest sequences given out, by themselves
     appshelf:{apps}:origin                 text    when the first was, which names the numbering
     appshelf:{registry}:versions           hash    version -> entry
     appshelf:{registry}:live               text    the live version

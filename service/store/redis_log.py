@@ -97,16 +97,17 @@ class RedisEventLog:
         self._link.run(NOTE_FORGOTTEN, self._keys("forgotten"), noted)  # first, or one may slip in
         return self._removal.of_user(user_id)
 
-    def trim(self, *, before: float, keep: int) -> int:
-        """Remove what is older than `before`, and impressions past the newest `keep`, some at a time."""
+    def trim(self, *, before: float, keep: LogCounts) -> int:
+        """Remove what is older than `before`, and of each kind what is past the newest `keep`, some at a time."""
         gone = 0
         for ids in self._older("impressions:at", before):
             gone += self._removal.remove(request_ids=ids)
         for ids in self._older("feedback:at", before):
             gone += self._removal.remove(event_ids=ids)
-        while (past := self.counts().impressions - keep) > 0:
-            last = min(past, TRIMMED_AT_ONCE) - 1
-            gone += self._removal.remove(request_ids=self._ids("ZRANGE", self._key("impressions:at"), 0, last))
+        while (past := self.counts().impressions - keep.impressions) > 0:
+            gone += self._removal.remove(request_ids=self._oldest("impressions:at", past))
+        while (past := self.counts().feedback - keep.feedback) > 0:
+            gone += self._removal.remove(event_ids=self._oldest("feedback:at", past))
         long_ago = self._clock() - FORGOTTEN_KEPT_S
         self._link.ask("ZREMRANGEBYSCORE", self._key("forgotten"), "-inf", f"({long_ago!r}")
         self._link.run(FORGET_CONSUMERS, self._keys("unsettled"), [GROUP, CONSUMERS_KEPT_MS])
@@ -133,6 +134,10 @@ class RedisEventLog:
         """The ids of the rows before this, some at a time; each lot must be removed before the next is asked for."""
         while ids := self._ids("ZRANGEBYSCORE", self._key(name), "-inf", f"({before!r}", "LIMIT", 0, TRIMMED_AT_ONCE):
             yield ids
+
+    def _oldest(self, name: str, count: int) -> list[str]:
+        """The ids of that many of the oldest rows, of as many as go at once."""
+        return self._ids("ZRANGE", self._key(name), 0, min(count, TRIMMED_AT_ONCE) - 1)
 
     def _rows(self, name: str, since: float, until: float) -> Iterator[bytes]:
         """The rows with since <= at < until in order of `at`, ties by id, page after page."""

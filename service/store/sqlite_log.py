@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 
 import msgspec
 
@@ -40,7 +41,11 @@ TRIM = (
     ("DELETE FROM feedback WHERE place IN (SELECT place FROM feedback WHERE at < :before LIMIT :some)"),
     (
         "DELETE FROM impressions WHERE id IN (SELECT id FROM impressions ORDER BY at, id "
-        "LIMIT min(:some, max(0, (SELECT count(*) FROM impressions) - :keep)))"
+        "LIMIT min(:some, max(0, (SELECT count(*) FROM impressions) - :impressions)))"
+    ),
+    (
+        "DELETE FROM feedback WHERE place IN (SELECT place FROM feedback ORDER BY at, id "
+        "LIMIT min(:some, max(0, (SELECT count(*) FROM feedback) - :feedback)))"
     ),
 )
 
@@ -117,9 +122,9 @@ class SqliteEventLog:
             connection.execute(FORGOTTEN, (user_id, self._clock()))
             return sum(connection.execute(statement, (user_id,)).rowcount for statement in FORGET)
 
-    def trim(self, *, before: float, keep: int) -> int:
-        """Remove what is older than `before`, and impressions past the newest `keep`, some at a time."""
-        asked = {"before": before, "keep": keep, "some": TRIMMED_AT_ONCE}
+    def trim(self, *, before: float, keep: LogCounts) -> int:
+        """Remove what is older than `before`, and of each kind what is past the newest `keep`, some at a time."""
+        asked = {"before": before, "some": TRIMMED_AT_ONCE, **asdict(keep)}
         with self._database.writing() as connection:
             connection.execute("DELETE FROM forgotten WHERE at < ?", (self._clock() - FORGOTTEN_KEPT_S,))
         gone = sum(self._trim(statement, asked) for statement in TRIM)

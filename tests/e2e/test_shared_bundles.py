@@ -83,9 +83,20 @@ def test_what_one_machine_trains_another_serves_and_goes_on_serving_without_the_
         with serving(site.container("server")) as restarted:
             assert restarted.post("/rank", json=RANK).json()["version"] == second
         assert roll_back(site.container("trainer"), note=Note("test", "worse")).version == first
-        # The one that was restarted bore this process's name and took its lease along, so nobody waited for it.
         assert soon(lambda: client.post("/rank", json=RANK).json()["version"] == first)
     assert LocalBundles(server.home.bundles).names() == [first, second]
+
+
+def test_two_servers_of_one_host_name_and_process_number_are_waited_for_both(site: Site) -> None:
+    trainer, servers = site.container("trainer"), [site.container(name) for name in ("one", "two")]
+    keep(dataset(), trainer.home, trainer.features)
+    promote_version(trainer, train(trainer, 1), note=NOTE)
+
+    with serving(servers[0]), serving(servers[1]):
+        result = promote_version(trainer, train(trainer, 2), note=NOTE)
+
+    assert result.complete
+    assert len(result.processes) == len(servers)
 
 
 def test_a_machine_that_comes_anew_takes_what_is_live_from_the_storage(site: Site) -> None:

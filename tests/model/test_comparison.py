@@ -133,9 +133,9 @@ def test_seeds_are_drawn_with_replacement_beside_the_units() -> None:
 
 
 def test_a_slice_is_judged_by_its_own_rows() -> None:
-    rows, good, _ = rows_of()
+    rows, good, _ = rows_of(users=24)
     part, mask = rows.only(rows.slices["even"]), rows.slices["even"]
-    assert part.unit.max() == 5
+    assert part.unit.max() == 11
     found = standings(part, {"a": [good[mask]]}, baseline="a", draws=Draws(10))["a"]
     assert found["auc"].value == pytest.approx(auc(rows.label[mask], good[mask]))
 
@@ -161,3 +161,12 @@ def test_users_are_drawn_where_there_are_enough_and_groups_where_not() -> None:
     assert name == "groups of rows ranked together"
     assert unit.tolist() == list(range(100))
     assert numbered(["b", "a", "b"]).tolist() == [1, 0, 1]
+
+
+@pytest.mark.parametrize("users", [1, 9])
+def test_so_few_units_that_their_resamples_are_alike_have_values_and_no_interval(users: int) -> None:
+    rows, good, poor = rows_of(users=users, each=40)
+    found = standings(rows, {"poor": [poor], "good": [good]}, baseline="poor", draws=Draws(50))
+    assert found["good"]["auc"].value == pytest.approx(auc(rows.label, good))
+    assert (found["good"]["auc"].around, found["good"]["auc"].gain) == (None, None)
+    assert gain(rows, {"poor": [poor], "good": [good]}, ("good", "poor"), draws=Draws(50)) is None

@@ -1,9 +1,11 @@
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import polars as pl
 import pytest
 import torch
+from pydantic import ValidationError
 
 from model.data.dataset import Dataset
 from model.optim import PaperRecipe
@@ -92,6 +94,21 @@ def test_labels_of_one_class_are_refused_with_the_numbers(split: str) -> None:
 
     with pytest.raises(TrainingFailed, match=rf"{split} split has \d+ rows of which \d+ are positive"):
         run(TrainConfig(params=SMALL), Dataset(data.schema, one_class, data.apps, data.users, data.facts))
+
+
+def test_where_no_negatives_could_be_drawn_the_refusal_says_what_gives_some() -> None:
+    data = learnable(300)
+    kept = data.examples.filter((pl.col("split") != "stop") | (pl.col("label") == 1))
+    drawn = replace(data, examples=kept, facts=replace(data.facts, negatives="unused"))
+    with pytest.raises(TrainingFailed, match=r"stop split has .* list more apps, or write `rule: uniform`"):
+        run(TrainConfig(), drawn)
+
+
+@pytest.mark.parametrize("seed", [-1, 1 << 63])
+def test_a_seed_that_no_generator_takes_is_refused_by_name(seed: int) -> None:
+    with pytest.raises(ValidationError, match="seed"):
+        TrainConfig(seed=seed)
+    assert TrainConfig(seed=(1 << 63) - 1).seed
 
 
 def test_an_empty_holdout_is_refused_with_the_numbers() -> None:

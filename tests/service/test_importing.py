@@ -2,6 +2,7 @@
 
 import errno
 import json
+from datetime import datetime
 from pathlib import Path
 
 import polars as pl
@@ -14,7 +15,7 @@ from model.query import NULL
 from model.schema import SchemaError, Source, parse_schema
 from service.errors import HomeUnusable
 from service.home import Home
-from service.importing import draft_schema, keep, keep_report, read_import
+from service.importing import ahead, draft_schema, keep, keep_report, read_import
 from service.store.sqlite import Database
 from service.store.sqlite_features import SqliteFeatureStore
 
@@ -136,6 +137,15 @@ def test_what_is_doubtful_of_a_drafted_schema_is_said_by_the_import_too(log: Pat
     imported = read_import("jsonl", log, schema=None)
     assert imported.notes == draft_schema(log).notes
     assert "every row counts as positive" in " ".join(imported.notes)
+
+
+def test_rows_that_are_yet_to_come_are_said(log: Path) -> None:
+    dataset = read_import("jsonl", log, schema=None).dataset
+    last = dataset.examples["at"].max()
+    assert isinstance(last, datetime)
+    assert ahead(dataset, now=last.timestamp()) == ()
+    (note,) = ahead(dataset, now=last.timestamp() - 86_400)
+    assert note.startswith(f"2 row(s) are later than now, the last at {last.isoformat()}; until then no retrain adds")
 
 
 def test_a_draft_finds_the_format_of_a_folder(log: Path) -> None:

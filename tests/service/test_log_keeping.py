@@ -25,16 +25,22 @@ def log(tmp_path: Path) -> EventLog:
 
 
 def test_what_is_older_than_the_days_kept_goes(log: EventLog) -> None:
-    assert trim_log(log, Kept(days=4, impressions=100), now=NOW) == 10
+    assert trim_log(log, Kept(days=4, impressions=100, events=100), now=NOW) == 10
     assert log.counts() == LogCounts(impressions=5, feedback=5)
 
 
 def test_past_the_number_kept_the_oldest_impressions_go(log: EventLog) -> None:
-    assert trim_log(log, Kept(days=100, impressions=3), now=NOW) == 7
+    assert trim_log(log, Kept(days=100, impressions=3, events=100), now=NOW) == 7
     assert [one.request_id for one in log.impressions(0, NOW + 1)] == ["r2", "r1", "r0"]
     assert log.counts().feedback == 10
 
 
+def test_past_the_number_kept_the_oldest_events_go(log: EventLog) -> None:
+    assert trim_log(log, Kept(days=100, impressions=100, events=3), now=NOW) == 7
+    assert [one.id for one in log.feedback(0, NOW + 1)] == ["e2", "e1", "e0"]
+    assert log.counts().impressions == 10
+
+
 def test_trimming_again_finds_nothing(log: EventLog) -> None:
-    trim_log(log, Kept(days=4, impressions=3), now=NOW)
-    assert trim_log(log, Kept(days=4, impressions=3), now=NOW) == 0
+    trim_log(log, Kept(days=4, impressions=3, events=100), now=NOW)
+    assert trim_log(log, Kept(days=4, impressions=3, events=100), now=NOW) == 0

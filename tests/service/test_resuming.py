@@ -240,3 +240,9 @@ def test_a_checkpoint_is_due_after_a_minute_and_never_takes_more_than_a_twentiet
     assert not asked(LEAST_EVERY_S + 10)  # it took 10 s, so the next is due 200 s later
     assert not asked(LEAST_EVERY_S + 209)
     assert asked(LEAST_EVERY_S + 210)
+
+
+def test_a_clock_that_was_set_back_keeps_no_checkpoint_away_for_long() -> None:
+    times = iter([86_400.0, 0.0, LEAST_EVERY_S - 1, LEAST_EVERY_S])
+    due = Due(lambda: next(times))
+    assert [due() for _ in range(3)] == [False, False, True]

@@ -22,7 +22,7 @@ from model.training import TrainConfig, train
 from model.zoo import forward
 from service.golden import golden_requests
 from service.labels import JoinCounts
-from service.store.log_ports import Impression, Shown
+from service.store.log_ports import Impression, LogCounts, Shown
 from service.store.ports import AppRecord, HistoryChange, UserRecord
 from service.window import SHARES, Learned, WindowPlan, WindowRefused, examples_of, learned_until, notes
 from tests.service.rankings import DAY, FULL, NOW, Rankings
@@ -428,7 +428,7 @@ def test_a_window_that_shrank_behind_live_is_refused(rankings: Rankings, mode: L
     made, _ = window(rankings)
     since = learned_until(asdict(made.facts))
     assert since is not None
-    rankings.backend.log.trim(before=since.judged, keep=0)
+    rankings.backend.log.trim(before=since.judged, keep=LogCounts(0, 100))
     with pytest.raises(WindowRefused, match="nothing is new since live, whose data ends at 2024-"):
         window(rankings, replace(PLAN, mode=mode, since=since))
 

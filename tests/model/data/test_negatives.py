@@ -69,6 +69,17 @@ def test_a_users_rows_share_their_negatives_evenly() -> None:
     assert sorted(Counter(drawn["row"]).values()) == [1, 1, 2]
 
 
+def test_the_negatives_of_users_who_have_used_nearly_everything_lie_all_over_their_rows() -> None:
+    """A log is split by time: were they all beside a user's first events, what is held out would have none."""
+    apps = [f"a{number}" for number in range(20)]
+    positives = log([(f"u{user}", apps[event % 17]) for user in range(100) for event in range(50)])
+    drawn, _ = sample(positives, pool_of(positives, apps), negatives=Negatives(), seed=0)
+    place = drawn["row"].to_numpy() % 50
+    assert len(place) == 300
+    assert np.histogram(place, bins=5, range=(0, 50))[0].min() >= 40
+    assert Counter(drawn["row"]).most_common(1)[0][1] == 1
+
+
 @pytest.mark.parametrize("rule", NegativeRule)
 @pytest.mark.parametrize("per_positive", [1, 4])
 def test_every_allowed_app_is_drawn_equally_often(rule: NegativeRule, per_positive: int) -> None:

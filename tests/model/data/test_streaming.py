@@ -88,7 +88,7 @@ def cut_small(patch: pytest.MonkeyPatch) -> None:
     """Every size that is to bound memory, far below that of the test's log."""
     patch.setattr("model.data.dataset.PIECE", 29)
     patch.setattr("model.data.stored_past.PIECE", 31)
-    patch.setattr("model.data.stored_past.EVENTS_AT_ONCE", 40)
+    patch.setattr(StoredPast, "at_once", 40)
     patch.setattr("model.data.stored_past.GROUPED_AT_ONCE", 25)
     patch.setattr("model.data.training_rows.KEPT_ROWS", 0)
     patch.setattr("model.data.training_rows.PAIRS_AT_ONCE", 20)
@@ -116,15 +116,19 @@ def test_a_transform_fitted_in_pieces_is_that_of_the_whole(tmp_path: Path, monke
     assert state(grow(whole, data.schema, stored_later, compact=True)) == state(grown)
 
 
-def test_rows_are_cut_where_their_users_have_many_events(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("kind", [Past, StoredPast])
+def test_rows_are_cut_where_their_users_have_many_events(
+    kind: type[Past], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = big()
-    past = StoredPast(data, tmp_path / "events")
-    monkeypatch.setattr("model.data.stored_past.EVENTS_AT_ONCE", 100)
+    past = StoredPast(data, tmp_path / "events") if kind is StoredPast else Past(data)
+    monkeypatch.setattr(kind, "at_once", 100)
     rows = data.examples.head(200)
 
     pieces = list(past.cut(rows))
 
-    events = [sum(len(past.events_of(piece["user_id"][[row]])) for row in range(len(piece))) for piece in pieces]
+    of_user = dict(past.events.group_by("user_id").len().iter_rows())
+    events = [sum(of_user[user] for user in piece["user_id"]) for piece in pieces]
     assert len(pieces) > 5
     assert max(events) < 130
     assert pl.concat(pieces).equals(rows)

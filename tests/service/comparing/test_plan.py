@@ -77,6 +77,8 @@ def test_an_architecture_names_its_contestant_where_nothing_else_does() -> None:
         ({"contestants": [{"name": "a", "recipe_options": {"l3": 1}}]}, "contestant 'a': recipe paper: l3"),
         ({"contestants": [{"name": "a", "params": {"depth": 1}}]}, "contestant 'a': wide_deep: depth"),
         ({"contestants": [{"name": "a", "arch": "magic"}]}, "contestant 'a': no architecture 'magic'"),
+        ({"contestants": [{"name": "dcnv2"}]}, "'dcnv2' has no arch and is nearly named dcn_v2"),
+        ({"contestants": [{"name": "DeepFM", "epochs": 2}]}, "'DeepFM' has no arch and is nearly named deepfm"),
         ({"contestants": [{"name": "a"}], "baseline": "b"}, "'b' is not among"),
         ({"contestants": [{"name": "a"}], "seeds": 0}, "1 to 100"),
         ({"contestants": [{"name": "a"}], "seeds": True}, "1 to 100"),

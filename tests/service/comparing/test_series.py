@@ -18,6 +18,7 @@ from model.comparison import Draws
 from model.data.dataset import read, write
 from model.holdout import predicted
 from model.metrics import auc
+from model.schema import Source
 from model.scorer import Scorer
 from model.training import Progress, TrainConfig, TrainingFailed
 from model.zoo import UnknownArchitecture
@@ -278,6 +279,26 @@ def test_each_half_of_wide_and_deep_has_its_share(bench: Bench) -> None:
         assert adds is not None
         assert lost is not None
         assert adds.mean == pytest.approx(-lost.mean)
+
+
+def test_a_gate_split_of_a_few_groups_has_values_and_says_why_no_intervals(bench: Bench) -> None:
+    data = bench.container.home.data
+    before = read(data)
+    same = ("user_id", "request_id", *before.schema.from_source(Source.CONTEXT))
+    alone = [pl.col(name).first() for name in same if name in before.examples.columns]
+    write(replace(before, examples=before.examples.with_columns(alone)), data)
+    report = bench.series(TWO).run(Diary().watch)
+    first, second = (one.standing["auc"] for one in report.entries)
+    assert (first.around, second.gain, report.judged.resamples) == (None, None, 0)
+    assert "1 groups of rows ranked together, too few" in " ".join(report.notes)
+
+
+def test_what_the_halves_add_is_not_told_before_it_is_known(bench: Bench) -> None:
+    halves = plan(*({"name": name} for name in ("wide_deep", "wide", "deep")))
+    diary = Diary()
+    assert bench.series(halves).run(diary.watch).halves is not None
+    assert diary.kept[2].entries[2].state == "done"
+    assert diary.kept[2].halves is None
 
 
 def test_a_gate_split_of_one_class_is_refused_before_anything_is_trained(bench: Bench) -> None:

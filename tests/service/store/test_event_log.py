@@ -269,7 +269,7 @@ def test_what_was_held_back_of_a_user_while_they_were_forgotten_is_not_kept(log:
 def test_whom_a_log_has_forgotten_it_knows_only_for_a_while(log: EventLog, clock: Clock) -> None:
     log.forget_user("u1")
     clock.advance(FORGOTTEN_KEPT_S + 1)
-    log.trim(before=0.0, keep=100)
+    log.trim(before=0.0, keep=LogCounts(100, 100))
 
     assert log.show([impression("r1", at=1.0)]) == 1
 
@@ -285,27 +285,39 @@ def test_what_is_older_is_trimmed(log: EventLog) -> None:
     log.show([impression("r1", at=10.0), impression("r2", at=20.0)])
     log.take([install("e1", at=19.9), install("e2", at=20.0)])
 
-    assert log.trim(before=20.0, keep=100) == 2
+    assert log.trim(before=20.0, keep=LogCounts(100, 100)) == 2
 
     assert [one.request_id for one in log.impressions(*EVER)] == ["r2"]
     assert [one.id for one in log.feedback(*EVER)] == ["e2"]
-    assert log.trim(before=20.0, keep=100) == 0
+    assert log.trim(before=20.0, keep=LogCounts(100, 100)) == 0
 
 
 def test_impressions_past_the_newest_are_trimmed_and_their_events_are_not(log: EventLog) -> None:
     log.show(impression(f"r{at}", at=float(at)) for at in (30, 10, 40, 20))
     log.take([install("e1", at=10.0)])
 
-    assert log.trim(before=0.0, keep=2) == 2
+    assert log.trim(before=0.0, keep=LogCounts(2, 2)) == 2
 
     assert [one.request_id for one in log.impressions(*EVER)] == ["r30", "r40"]
     assert log.counts() == LogCounts(impressions=2, feedback=1)
 
 
+def test_events_past_the_newest_are_trimmed_with_all_that_leads_to_them(log: EventLog) -> None:
+    log.show([impression("r1", at=10.0)])
+    log.take([install(f"e{at}", at=float(at)) for at in (30, 10, 40, 20)])
+
+    assert log.trim(before=0.0, keep=LogCounts(2, 2)) == 2
+
+    assert [one.id for one in log.feedback(*EVER)] == ["e30", "e40"]
+    assert ids(log.claim("one", count=5, idle_s=30)) == ["e30", "e40"]
+    assert log.take([install("e10", at=10.0)]) == (Taken.NEW,)
+    assert log.counts() == LogCounts(impressions=1, feedback=3)
+
+
 def test_what_is_trimmed_is_no_longer_displayed_nor_claimed(log: EventLog) -> None:
     log.show([impression("r1", at=10.0)])
     log.take([install("e1", at=11.0)])
-    log.trim(before=100.0, keep=100)
+    log.trim(before=100.0, keep=LogCounts(100, 100))
 
     assert log.displayed(["r1"]) == {}
     assert log.claim("one", count=5, idle_s=30) == ()
@@ -315,5 +327,5 @@ def test_a_trim_of_very_many_takes_them_all(log: EventLog) -> None:
     log.take([install(f"e{number}", at=10.0) for number in range(10_000)])
     log.take([install("kept", at=30.0)])
 
-    assert log.trim(before=20.0, keep=0) == 10_000
+    assert log.trim(before=20.0, keep=LogCounts(0, 100)) == 10_000
     assert log.counts().feedback == 1

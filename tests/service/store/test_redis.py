@@ -13,7 +13,7 @@ from service.errors import IllegalTransition, StoreUnavailable
 from service.states import State
 from service.store.backend import Backend
 from service.store.job_ports import Job
-from service.store.log_ports import Taken
+from service.store.log_ports import LogCounts, Taken
 from service.store.ports import AppRecord, HistoryChange, Note, Outcome, UserRecord, Vote
 from service.store.redis_backend import open_redis
 from service.store.redis_client import RedisLink, Script
@@ -64,7 +64,6 @@ WRITES: dict[str, Call] = {
     "show": lambda store: store.log.show([impression("r9")]),
     "take": lambda store: store.log.take([install("e9")]),
     "add_job": lambda store: store.jobs.add(Job("j9", "retrain", {}, "ana", 1.0)),
-    "take_lease": lambda store: store.jobs.take_lease("retrain", "a", now=1.0, until=2.0),
 }
 REMOVALS: dict[str, Call] = {
     "delete_user": lambda store: store.features.delete_user("u1"),
@@ -73,8 +72,9 @@ REMOVALS: dict[str, Call] = {
     "claim": lambda store: store.log.claim("one", count=5, idle_s=30),
     "settle": lambda store: store.log.settle(["e1"]),
     "forget_user": lambda store: store.log.forget_user("u1"),
-    "trim": lambda store: store.log.trim(before=1.0, keep=1),
+    "trim": lambda store: store.log.trim(before=1.0, keep=LogCounts(1, 1)),
     "forget": lambda store: store.jobs.forget(before=1e9),
+    "take_lease": lambda store: store.jobs.take_lease("retrain", "a", now=1.0, until=2.0),  # who makes room needs it
     "drop_lease": lambda store: store.jobs.drop_lease("retrain", "a"),
 }
 
@@ -152,7 +152,7 @@ def test_room_is_made_on_a_full_server(redis_alone: RedisServer) -> None:
     with redis_alone.client() as client:
         client.config_set("maxmemory", 1)
 
-    assert store.log.trim(before=1e9, keep=10) == 2
+    assert store.log.trim(before=1e9, keep=LogCounts(10, 10)) == 2
     assert store.features.delete_user("u1")
 
 

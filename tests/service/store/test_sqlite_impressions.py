@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from model.query import Value
-from service.store.log_ports import Impression, Shown
+from service.store.log_ports import Impression, LogCounts, Shown
 from service.store.packed_values import Packed, packed
 from service.store.sqlite import Database
 from service.store.sqlite_impressions import KEPT_ON_S
@@ -60,9 +60,9 @@ def test_equal_values_pack_to_equal_keys_and_others_do_not() -> None:
 def test_values_go_with_the_last_impressions_that_may_hold_them_and_no_sooner(file: Database) -> None:
     log = log_on(file)
     log.show([impression("old", at=100.0), impression("new", at=100.0 + KEPT_ON_S + 1)])
-    assert log.trim(before=200.0, keep=100) == 1
+    assert log.trim(before=200.0, keep=LogCounts(100, 100)) == 1
     assert [one.items[0].features for one in log.impressions(0, 1e9)] == [VALUES]
-    log.trim(before=100.0 + 3 * KEPT_ON_S, keep=100)
+    log.trim(before=100.0 + 3 * KEPT_ON_S, keep=LogCounts(100, 100))
     assert kept(file) == 0
     log.show([impression("again", at=100.0 + 3 * KEPT_ON_S)])
     assert [one.items[0].features for one in log.impressions(0, 1e9)] == [VALUES]
