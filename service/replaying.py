@@ -76,11 +76,12 @@ def from_log(log: EventLog, reader: Reader, wanted: Wanted) -> pl.DataFrame:
 
 
 def from_import(data: Path | None, reader: Reader, wanted: Wanted, *, users: pl.Series) -> pl.DataFrame:
-    """Rows of the imported dataset in `data`, each with the history it had there; none where its fields are others.
+    """Training rows of the imported dataset in `data`, each with its history there; none where its fields are others.
 
-    Users whom the store does not know any more are left out, since they were deleted. Where negatives were drawn, at a
-    rate w, positives are thinned to the same rate: the odds are then those of the log (He et al. 2014, section 6.3).
-    Raises DatasetError where the data is damaged.
+    What was held out there stays so: it judges versions that are trained on the import, and live beside them. Users
+    whom the store does not know any more are left out, since they were deleted. Where negatives were drawn, at a rate
+    w, positives are thinned to the same rate: the odds are then those of the log (He et al. 2014, section 6.3). Raises
+    DatasetError where the data is damaged.
     """
     if data is None or not wanted.rows or not data.exists():
         return pl.DataFrame(schema={"user_id": pl.String})
@@ -106,7 +107,8 @@ def _events(log: EventLog, page: Page, wanted: Wanted) -> pl.DataFrame:
 
 def _drawn(dataset: Dataset, wanted: Wanted, users: pl.Series) -> pl.DataFrame:
     rng = np.random.default_rng(wanted.seed)
-    every = dataset.collect(dataset.scan().select("user_id", "label").with_row_index("_row"))
+    split = dataset.scan().with_row_index("_row").filter(pl.col("split") == "train")
+    every = dataset.collect(split.select("_row", "user_id", "label"))
     numbered = every.join(users.to_frame("user_id"), on="user_id", how="semi").sort("_row")
     kept = (numbered["label"] == 0).to_numpy() | (rng.random(len(numbered)) < dataset.facts.sampling_rate)
     among = np.flatnonzero(kept)

@@ -84,7 +84,7 @@ class Settings(BaseSettings):
     attribution_window_s: Seconds = Field(DAY_S, description="Seconds after an impression in which an event counts.")
     log_keep_days: Seconds = Field(90.0, description="Days that impressions and events are kept.")
     log_keep_impressions: Count = Field(1_000_000, description="Newest impressions that are kept.")
-    log_keep_events: Count = Field(1_000_000, description="Newest events that are kept.")
+    log_keep_events: Count = Field(1_000_000, description="Newest events that are kept, and what was shown since.")
     retrain_schedule: str | None = Field(None, description="When to retrain, in UTC, as cron's five fields: 0 3 * * *.")
     retrain_mode: Literal["incremental", "full"] = Field(
         "incremental", description="Learn from what is new with old rows among it, or from the whole window."

@@ -21,6 +21,7 @@ from service.store.ports import FeatureStore
 
 LOG = "log"
 REPLAYED_AT_MOST = 10**9
+MOMENT_S = 1e-5
 SHARES = {"incremental": Shares(train=0.7, stop=0.15), "full": Shares(train=0.9, stop=0.05)}
 """What is new is little, and enough of it must judge; of a whole window a small part does, and the rest is learned."""
 
@@ -47,7 +48,8 @@ class WindowPlan:
     schema: live's; now: epoch seconds; since: what live learned of the log, None for nothing; window_s: seconds after
     an impression in which an event counts; days: how far the log is read back; replay: old rows in training for each
     new one there (incremental mode alone); shares: of the new rows, by time, None for those of SHARES; learned: rows
-    that live was trained on; seed: draws the old rows.
+    that live was trained on; seen: up to when live, or the version that is learned on, was trained on the log, in epoch
+    seconds, so that neither is stopped or judged on what it has learned; seed: draws the old rows.
     """
 
     schema: FeatureSchema
@@ -59,6 +61,7 @@ class WindowPlan:
     replay: float = 1.0
     shares: Shares | None = None
     learned: int | None = None
+    seen: float | None = None
     seed: int = 0
 
     @property
@@ -79,13 +82,17 @@ class WindowPlan:
 def learned_until(facts: Mapping[str, Any]) -> Learned | None:
     """How far a version with these facts in its manifest knows the service's own log.
 
-    None where it learned from something else, an import say: all of the log is new to it.
+    None where it learned from something else, an import say: all of the log is new to it. Where no epoch was better
+    than the start, that was kept, and the version knows what the one before it did.
     """
     window = facts.get("window") if facts.get("source") == LOG else None
     if window is None:
         return None
-    trained, judged = (datetime.fromisoformat(at) for at in (facts.get("trained_until") or window[1], window[1]))
-    return Learned(trained.timestamp(), judged.timestamp())
+    first, judged = (datetime.fromisoformat(at).timestamp() for at in window)
+    if facts.get("training", {}).get("best_epoch") == 0:
+        before = facts.get("known_until")
+        return Learned(datetime.fromisoformat(before).timestamp() if before else first - MOMENT_S, judged)
+    return Learned(datetime.fromisoformat(facts.get("trained_until") or window[1]).timestamp(), judged)
 
 
 def examples_of(
@@ -101,7 +108,7 @@ def examples_of(
     users = reader.users(features.users())
     shown, counts = _shown(log, reader, plan)
     _check(shown, counts, plan)
-    new = shown.with_columns(by_time(shown["at"], plan.shares or SHARES[plan.mode]).alias("split"))
+    new = shown.with_columns(_splits(shown["at"], plan).alias("split"))
     wanted = _wanted(new, plan)
     logged = from_log(log, reader, wanted)
     imported = from_import(data, reader, replace(wanted, rows=wanted.rows - len(logged)), users=users["user_id"])
@@ -109,7 +116,7 @@ def examples_of(
     examples = pl.concat([_canonical(part, plan.schema) for part in parts.values()])
     _check_splits(examples)
     sizes = {name: len(part) for name, part in parts.items()} | {"misfits": reader.canon.misfits.total()}
-    return _dataset(examples, _facts(examples, new, sizes), reader=reader, users=users), counts
+    return _dataset(examples, _facts(examples, new, sizes, since=plan.since), reader=reader, users=users), counts
 
 
 def notes(facts: Facts, plan: WindowPlan) -> tuple[str, ...]:
@@ -144,6 +151,25 @@ def _shown(log: EventLog, reader: Reader, plan: WindowPlan) -> tuple[pl.DataFram
     return with_times(joined.examples).join(requests, on="request_id", how="left", maintain_order="left"), joined.counts
 
 
+def _splits(at: pl.Series, plan: WindowPlan) -> pl.Series:
+    """(n,) the split of each new row by its time; what live or the parent has learned already is trained on alone.
+
+    Where the held-out part would reach back into that, what is newer is held out, half to stop and half to judge.
+    """
+    splits = by_time(at, plan.shares or SHARES[plan.mode])
+    unseen = at.dt.epoch("us") > round((plan.seen or 0.0) * 1e6)
+    if not ((splits != "train") & ~unseen).any():
+        return splits
+    times = at.filter(unseen).unique().sort()
+    if times.is_empty():
+        raise WindowRefused(
+            f"live, or the version to learn on, has learned all of the window, up to {_iso(plan.seen or 0.0)}, and "
+            "nothing is left to judge on; retrain when more has been shown"
+        )
+    later = pl.when(at <= times[max(len(times) // 2 - 1, 0)]).then(pl.lit("stop")).otherwise(pl.lit("gate"))
+    return pl.select(pl.when(~unseen).then(pl.lit("train")).otherwise(later)).to_series()
+
+
 def _wanted(new: pl.DataFrame, plan: WindowPlan) -> Wanted:
     """The old rows to go with the new ones in training: none where the whole window is new."""
     trained = int((new["split"] == "train").sum()) if plan.mode == "incremental" else 0
@@ -173,7 +199,7 @@ def _dataset(examples: pl.DataFrame, facts: Facts, *, reader: Reader, users: pl.
     return Dataset(reader.schema, examples, apps, pl.concat([users, gone]), facts, revisions)
 
 
-def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int]) -> Facts:
+def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int], *, since: Learned | None) -> Facts:
     """What the examples are; the first and the last of the new rows are the data's window."""
     at, trained = new["at"].sort(), new["at"].filter(new["split"] == "train").sort()
     return Facts(
@@ -184,6 +210,7 @@ def _facts(examples: pl.DataFrame, new: pl.DataFrame, sizes: Mapping[str, int]) 
         window=(at[0].isoformat(), at[-1].isoformat()),
         counts={**sizes, **split_counts(examples)},
         trained_until=trained[-1].isoformat(),
+        known_until=_time(since.trained).isoformat() if since else None,
     )
 
 

@@ -57,6 +57,7 @@ class Facts:
     window: tuple[str, str] | None  # first and last `at`, ISO 8601 in UTC
     counts: Mapping[str, int]  # rows of each split ("train") and positives among them ("train_positive")
     trained_until: str | None = None  # of the service's own log: the last `at` in training, before what was held out
+    known_until: str | None = None  # of the same: the last `at` that the version learned on from had in training
 
 
 @dataclass(frozen=True)
@@ -113,7 +114,7 @@ class Dataset:
     def fingerprint(self) -> str:
         """A SHA-256 of all that is in it, the same for the same data under the same release of polars."""
         digest = hashlib.sha256(self.schema.fingerprint().encode())
-        digest.update(TypeAdapter(Facts).dump_json(self.facts))
+        digest.update(TypeAdapter(Facts).dump_json(self.facts, exclude={"known_until"}))  # which changes no row
         for frame in chain(self.pieces(), [self.apps, self.users], [] if self.revisions is None else [self.revisions]):
             digest.update(str(frame.schema).encode())
             digest.update(frame.hash_rows().to_numpy().tobytes())

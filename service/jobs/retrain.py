@@ -3,10 +3,11 @@
 import json
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, replace
 from typing import Any
 
-from model.bundle import Bundle, load
+from model.bundle import Bundle, BundleError, load, read_manifest
 from model.checkpoint import CheckpointUnusable
 from model.data.dataset import read, write
 from model.training import TrainConfig, Workspace
@@ -93,7 +94,17 @@ def plan_of(desk: Desk, options: RetrainOptions, parent: Bundle) -> WindowPlan:
         days=options.window_days,
         replay=options.replay,
         learned=facts.get("counts", {}).get("train"),
+        seen=_seen(desk.container, parent),
     )
+
+
+def _seen(container: Container, parent: Bundle) -> float | None:
+    """Up to when live or the version to learn on was trained on the log; a live that cannot be read is the gate's."""
+    live, facts = container.registry.live(), [parent.manifest.facts]
+    if live and live != parent.manifest.version:
+        with suppress(BundleError):
+            facts.append(read_manifest(container.registry.folder(live)).facts)
+    return max((known.trained for one in facts if (known := learned_until(one))), default=None)
 
 
 def train(desk: Desk, options: RetrainOptions, parent: Bundle) -> str:

@@ -86,7 +86,8 @@ class ImpressionRows:
         """The row of an impression; values that are not kept for long enough yet are added to `fresh`."""
         values = [packed(item.features) for item in one.items]
         for of_app in values:
-            if self._known.get(of_app.key, -math.inf) < one.at:
+            until, _ = fresh.get(of_app.key, (self._known.get(of_app.key, -math.inf), b""))
+            if until < one.at:
                 fresh[of_app.key] = one.at + KEPT_ON_S, of_app.json
         shown = self._encode([item.app_id for item in one.items])
         scores, others = [item.score for item in one.items], [item.others for item in one.items]

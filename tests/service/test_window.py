@@ -226,6 +226,24 @@ def test_new_is_all_that_live_was_not_trained_on_what_was_held_out_from_it_too(r
     assert (counts.outside, counts.orphan) == (0, 0)
 
 
+def test_what_live_or_the_parent_has_learned_neither_stops_nor_judges(rankings: Rankings) -> None:
+    rankings.days(10)
+    trained = rankings.clock() - 0.5 * DAY
+    late = window(rankings)[0].examples.filter(pl.col("split") == "gate")["at"]
+    assert (late.dt.epoch("us") <= trained * 1e6).any()
+    whole = replace(PLAN, since=known(trained), seen=trained)
+    from_older = replace(whole, mode="incremental", since=known(rankings.clock() - 4 * DAY), replay=0.0)
+    for plan in (whole, from_older):
+        made = window(rankings, plan)[0].examples
+        held = made.filter(pl.col("split") != "train")
+        assert (held["at"].dt.epoch("us") > trained * 1e6).all()
+        assert set(held["split"]) == {"stop", "gate"}
+        assert held.filter(split="stop")["at"].max() < held.filter(split="gate")["at"].min()  # type: ignore[operator]  # both are times
+        assert set(made.filter(pl.col("at").dt.epoch("us") <= trained * 1e6)["split"]) == {"train"}
+    with pytest.raises(WindowRefused, match="nothing is left to judge on"):
+        window(rankings, replace(PLAN, seen=NOW))
+
+
 def test_only_a_version_that_learned_from_the_log_has_learned_some_of_it() -> None:
     facts = {"source": "parquet: log", "window": ("2026-01-01T00:00:00+00:00", "2026-02-01T00:00:00+00:00")}
     assert learned_until(facts) is None
@@ -233,6 +251,22 @@ def test_only_a_version_that_learned_from_the_log_has_learned_some_of_it() -> No
     early = {**facts, "source": "log", "trained_until": "2026-01-31T00:00:00+00:00"}
     assert learned_until(early) == Learned(1769904000.0 - DAY, 1769904000.0)
     assert learned_until({"source": "log", "window": None}) is None
+
+
+def test_a_version_that_kept_its_start_has_learned_no_more_than_the_one_before_it(rankings: Rankings) -> None:
+    rankings.days(6)
+    plan = replace(PLAN, mode="incremental", since=known(rankings.clock() - 4 * DAY), replay=0.0)
+    first, _ = window(rankings, plan)
+    kept = asdict(first.facts) | {"training": {"epochs": 2, "best_epoch": 0}}
+    assert learned_until(kept | {"training": {"epochs": 2, "best_epoch": 1}}) == learned_until(asdict(first.facts))
+    rankings.days(2, seed=1)
+    second, _ = window(rankings, replace(plan, since=learned_until(kept)))
+    assert set(first.examples["request_id"]) < set(second.examples["request_id"])
+    imported, _ = window(rankings, replace(plan, since=None))
+    again = learned_until(asdict(imported.facts) | {"training": {"best_epoch": 0}})
+    rankings.days(1, seed=2)
+    later, _ = window(rankings, replace(plan, since=again))
+    assert set(imported.examples["request_id"]) < set(later.examples["request_id"])
 
 
 def test_old_rows_of_the_log_are_learned_again_each_with_its_label(rankings: Rankings) -> None:
@@ -314,6 +348,16 @@ def test_positives_of_an_import_with_drawn_negatives_are_thinned_to_the_logs_odd
     given = rankings.imported.examples["label"]
     odds, before = (float(label.sum()) / float((label == 0).sum()) for label in (old, given))
     assert odds == pytest.approx(before * rankings.imported.facts.sampling_rate, rel=0.25)
+
+
+def test_what_an_import_holds_out_is_never_learned_again(rankings: Rankings) -> None:
+    rankings.days(4)
+    made, _ = window(rankings, replace(FIRST, replay=100.0), data=rankings.home.data)
+    keys = ["user_id", "app_id", "battery"]
+    old = set(made.examples.filter(pl.col("request_id").is_null()).select(keys).rows())
+    held = rankings.imported.examples.filter(pl.col("split") != "train").select(keys)
+    assert old
+    assert not old & set(held.rows())
 
 
 def test_deleted_users_do_not_come_back_from_an_import(rankings: Rankings) -> None:

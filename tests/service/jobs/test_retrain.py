@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from model.bundle import read_manifest
 from model.training import TrainConfig
 from service.container import Container, build
 from service.errors import RolloutUnderWay, StoreUnavailable
@@ -17,12 +18,13 @@ from service.jobs.attending import desk_of, outcome
 from service.jobs.desk import Desk, Superseded
 from service.jobs.options import RetrainOptions
 from service.jobs.queue import LEASE, token_of
-from service.jobs.retrain import COUNTS, starting_point
+from service.jobs.retrain import COUNTS, plan_of, starting_point
 from service.lifecycle import promote_version, roll_back, train_version
 from service.rollout import Time
 from service.states import State
 from service.store.job_ports import JobState
 from service.store.ports import Note
+from service.window import learned_until
 from tests.service.jobs.shop import Use, inverted_at_first, quick, use
 from tests.service.store_front import LIVE, PASSED, verdict
 
@@ -152,6 +154,22 @@ def made_before_the_gate(desk: Desk) -> str:
         outcome(desk)
     (version,) = made_by(desk)
     return version
+
+
+def test_what_live_has_learned_is_held_out_of_no_window_from_whichever_version_on(container: Container) -> None:
+    use(container, Use())
+    desk = begun(container)
+    result = done(desk)
+    desk.diary.end(JobState.SUCCEEDED, result)
+    known = learned_until(read_manifest(container.registry.folder(result["version"])).facts)
+    assert container.registry.live() == result["version"]
+    assert known is not None
+    later = begun(container, mode="full", start_from=LIVE)
+    for start_from in (LIVE, None):
+        options = RetrainOptions.parse({**later.job.options, "start_from": start_from})
+        plan = plan_of(later, options, starting_point(container, options))
+        assert plan.since == (known if start_from is None else None)
+        assert plan.seen == known.trained
 
 
 def test_without_a_live_version_there_is_nothing_to_learn_on_from(tmp_path: Path) -> None:

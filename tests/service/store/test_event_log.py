@@ -292,6 +292,14 @@ def test_what_is_older_is_trimmed(log: EventLog) -> None:
     assert log.trim(before=20.0, keep=LogCounts(100, 100)) == 0
 
 
+def test_what_is_left_after_a_trim_is_whole_in_whatever_order_it_came(log: EventLog) -> None:
+    log.show(impression(f"r{at}", at=float(at)) for at in (900_000, 10, 450_000))
+
+    assert log.trim(before=600_000.0, keep=LogCounts(100, 100)) == 2
+
+    assert [one.request_id for one in log.impressions(*EVER)] == ["r900000"]
+
+
 def test_impressions_past_the_newest_are_trimmed_and_their_events_are_not(log: EventLog) -> None:
     log.show(impression(f"r{at}", at=float(at)) for at in (30, 10, 40, 20))
     log.take([install("e1", at=10.0)])
