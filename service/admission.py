@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain, islice
 from math import inf
 from typing import TYPE_CHECKING
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
 ID_FIELDS = {Source.USER: "user_id", Source.APP: "app_id"}
 TOLD = 3  # refusals that fit into one sentence
+ENOUGH = 1_000  # refusals after which no others are looked for
 PLAIN_INT = 2**53
 
 
@@ -55,8 +57,8 @@ def live_fields(engine: Engine, source: Source) -> dict[str, FieldSpec]:
 def check_batch(batch: Iterable[Mapping[str, Value]], fields: Mapping[str, FieldSpec], *, at: str) -> None:
     """Raise Refused where a record's value does not fit its field; a field not known here may be a later schema's."""
     places = enumerate(batch)
-    refusals = [one for place, record in places for one in misfits(record, fields, at=f"{at}/{place}/features")]
-    if refusals:
+    found = (one for place, record in places for one in misfits(record, fields, at=f"{at}/{place}/features"))
+    if refusals := list(islice(found, ENOUGH)):
         raise Refused(*refusals)
 
 
@@ -134,7 +136,7 @@ class Entrance:
         if self._passes(values):
             return []
         unknown = strangers(values, self._fields, retired=self._retired, at=self._at)
-        return [*unknown, *misfits(values, self._fields, at=self._at)]
+        return list(islice(chain(unknown, misfits(values, self._fields, at=self._at)), ENOUGH))
 
     def fitting(self, stored: Mapping[str, Value]) -> Mapping[str, Value]:
         """What of a stored record this schema can encode."""

@@ -104,6 +104,16 @@ class Settings(BaseSettings):
     )
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Least level that is logged.")
 
+    @field_validator("admin_key", "rank_key", "events_key")
+    @classmethod
+    def _can_be_sent(cls, key: SecretStr | None) -> SecretStr | None:
+        text = key.get_secret_value() if key else ""
+        if text != text.strip() or not (text.isascii() and text.isprintable()):
+            raise ValueError(
+                "no client can send it in a header, which takes ASCII letters with no space or line break at an end"
+            )
+        return key
+
     @field_validator("retrain_schedule")
     @classmethod
     def _is_cron(cls, text: str | None) -> str | None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
+from service.api.messages import ProblemMessage
 from service.serve import DRAIN_S
 from service.settings import PREFIX, Settings, variable
 from tests.architecture import ROOT
@@ -73,6 +74,25 @@ def test_nginx_takes_the_bodies_that_the_api_takes() -> None:
     limit = Settings().max_body_bytes
     assert re.findall(r"client_max_body_size (\d+)m;", NGINX) == [str(limit // 1024**2)]
     assert f"longer than the {limit} bytes" in NGINX
+
+
+def test_whatever_nginx_answers_by_itself_is_a_problem_as_the_api_describes_it() -> None:
+    said = re.findall(r"return (\d+) '(.+)';", NGINX)
+    for status, body in said:
+        assert ProblemMessage.model_validate_json(body).status == int(status)
+    answered = re.findall(r"^ {8}error_page ([\d ]+)(?: =\d+)? \S+;", NGINX, re.MULTILINE)
+    assert {code for codes in answered for code in codes.split()} == {
+        "400",
+        "404",
+        "405",
+        "413",
+        "414",
+        "494",
+        "500",
+        "502",
+        "504",
+    }
+    assert {status for status, _ in said} == {"400", "404", "405", "413", "414", "503"}
 
 
 def test_nginx_asks_for_the_address_of_the_api_again_and_again() -> None:

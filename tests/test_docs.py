@@ -17,8 +17,8 @@ from model.zoo import ARCHITECTURES, check_params
 from service import cli
 from service.admission import settable
 from service.api.admin_messages import ReloadRequest
-from service.api.event_messages import EventsRequest
-from service.api.messages import AppsMessage, RankRequest, UsersMessage
+from service.api.event_messages import EventMessage, EventsRequest
+from service.api.messages import AppMessage, AppsMessage, RankRequest, UserMessage, UsersMessage
 from service.comparing.plan import plan_of
 from service.serve import EXAMPLE
 from service.settings import Settings
@@ -35,6 +35,7 @@ BODIES: dict[str, type[BaseModel]] = {
     "/admin/reload": ReloadRequest,
     "/events": EventsRequest,
 }
+RECORDS: dict[str, type[BaseModel]] = {"/users": UserMessage, "/apps": AppMessage, "/events": EventMessage}
 
 
 def section(title: str) -> str:
@@ -114,6 +115,8 @@ def test_every_curl_sends_a_body_that_is_accepted() -> None:
     assert {path for path, _ in found} == set(BODIES)
     for path, body in found:
         BODIES[path].model_validate_json(body)
+        for record in json.loads(body)[path[1:]] if path in RECORDS else ():
+            RECORDS[path].model_validate(record)
 
 
 def test_the_first_curl_fits_the_synthetic_store() -> None:

@@ -3,6 +3,7 @@
 import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from typing import Any
 
 from anyio import to_thread
 from fastapi import APIRouter, Depends, FastAPI
@@ -34,10 +35,24 @@ BODY_WITHIN_S = 15.0
 """For a body to arrive, so that slow clients do not gather; less than a worker that leaves waits for its answers."""
 
 
+class Application(FastAPI):
+    """FastAPI, whose description of the calls has each problem under the type that it is sent as."""
+
+    def openapi(self) -> dict[str, Any]:
+        """The description, made once."""
+        if self.openapi_schema is None:
+            for calls in super().openapi()["paths"].values():
+                for call in calls.values():
+                    problem = call["responses"]["default"]
+                    (told,) = problem["content"].values()
+                    problem["content"] = {PROBLEM_JSON: told}
+        return super().openapi()
+
+
 def create_app(container: Container, keys: Keys) -> FastAPI:
     """Wire HTTP to the container; the container's background runs while the application does."""
     settings = container.settings
-    app = FastAPI(
+    app = Application(
         title="Appshelf",
         summary="Ranks the apps on a store's shelf",
         version=software_version(),
@@ -45,7 +60,7 @@ def create_app(container: Container, keys: Keys) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         telemetry={"tracing": False, "metrics": False, "logs": False},  # else each request looks for them three times
-        responses={"default": {"model": ProblemMessage, "content": {PROBLEM_JSON: {}}, "description": "A problem"}},
+        responses={"default": {"model": ProblemMessage, "description": "A problem"}},
         exception_handlers={HTTPException: respond, RequestValidationError: respond},
     )
     bounds = Bounds(settings.max_candidates, settings.max_k)
@@ -65,7 +80,7 @@ def _routers(container: Container, bounds: Bounds) -> list[tuple[APIRouter, Scop
     probes = probe_routes(engine, container.readiness, metrics=container.metrics, software=software_version())
     return [
         (rank_routes(container.desk, bounds, stopwatch=container.stopwatch), Scope.RANK),
-        (user_routes(features, engine, log=container.log, impressions=container.impressions), Scope.EVENTS),
+        (user_routes(container, bounds), Scope.EVENTS),
         (app_routes(features, engine), Scope.EVENTS),
         (event_routes(container.intake, limit=max_events, metrics=container.metrics), Scope.EVENTS),
         (admin_routes(container, bounds), Scope.ADMIN),

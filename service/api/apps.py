@@ -8,6 +8,7 @@ from model.schema import Source
 from service.admission import check_batch, live_fields
 from service.api.messages import AppMessage, AppsMessage, Id, Stored
 from service.api.problems import NotStored
+from service.api.records import read_records
 from service.engine import Engine
 from service.store.ports import AppRecord, FeatureStore
 
@@ -21,8 +22,9 @@ def app_routes(store: FeatureStore, engine: Engine) -> APIRouter:
     @router.put("")
     def put_apps(body: AppsMessage) -> Stored:
         """Store these apps, all of them or none; an app stored before is replaced."""
-        check_batch((app.features for app in body.apps), live_fields(engine, Source.APP), at="/apps")
-        records = {app.id: record_of(app) for app in body.apps}
+        apps = read_records(AppMessage, body.apps, member="apps")
+        check_batch((app.features for app in apps), live_fields(engine, Source.APP), at="/apps")
+        records = {app.id: record_of(app) for app in apps}
         store.put_apps(records.values())
         return Stored(stored=len(records))
 

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import AwareDatetime, Field, PlainValidator, StringConstraints, ValidationError
 
-from service.api.messages import NAME_PATTERN, SPELLING, Id, Message
+from service.api.messages import NAME_PATTERN, SPELLING, Id, Message, as_it_came
 from service.feedback import Outcome, Sent, Status
 
 KIND = "a kind has lower case letters, digits and _ and begins with a letter"
@@ -48,11 +48,7 @@ class EventMessage(Message):
     at: Annotated[float, PlainValidator(moment, json_schema_input_type=AwareDatetime)] | None = None
 
 
-def _as_it_came(value: object) -> object:
-    return value
-
-
-UnreadEvent = Annotated[Any, PlainValidator(_as_it_came, json_schema_input_type=EventMessage)]
+UnreadEvent = Annotated[Any, PlainValidator(as_it_came, json_schema_input_type=EventMessage)]
 
 
 class EventsRequest(Message):

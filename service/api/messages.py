@@ -1,9 +1,20 @@
 """The wire: every body that is read or written, as frozen models that refuse what they do not know."""
 
 from collections.abc import Iterable, Mapping
+from itertools import islice
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator, StringConstraints
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PlainValidator,
+    StringConstraints,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    model_validator,
+)
 
 from model.manifest import VERSION
 from model.query import MAX_TEXT_LENGTH, Value, ValueRefused, categorical, continuous
@@ -49,8 +60,37 @@ def _text(value: str) -> str:
 
 
 RawValue = Annotated[Any, PlainValidator(raw_value, json_schema_input_type=str | int | float | bool | list[str] | None)]
-Features = dict[FieldName, RawValue]
 Count = Annotated[int, Field(ge=1, lt=WHOLE_NUMBER_LIMIT)]
+
+PART = 1_000
+"""Entries that are looked over together: where one is wrong none after them is, since pydantic would list them all.
+
+A body of 4 MB has room for two million wrong ones, and to list these takes half a minute and gigabytes.
+"""
+
+
+def in_parts(value: object, read: ValidatorFunctionWrapHandler) -> object:
+    """What `read` makes of a list or an object, PART entries at a time. Raises ValidationError for the first wrong."""
+    if not isinstance(value, list | dict) or len(value) <= PART:
+        return read(value)
+    if isinstance(value, dict):
+        entries, whole = iter(value.items()), dict[object, object]()
+        while part := dict(islice(entries, PART)):
+            whole |= read(part)
+        return whole
+    items: list[object] = []
+    for end in range(PART, len(value) + PART, PART):
+        try:
+            items += read(value[end - PART : end])
+        except ValidationError:
+            return read(value[:end])  # which counts the places of what is wrong from the first
+    return items
+
+
+InParts = WrapValidator(in_parts)
+Ids = Annotated[list[Id], InParts]
+Features = Annotated[dict[FieldName, RawValue], InParts]
+Uses = Annotated[dict[Id, Count], InParts]
 
 
 class Message(BaseModel):
@@ -58,14 +98,23 @@ class Message(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
+    @model_validator(mode="before")
+    @classmethod
+    def _has_no_heap_of_members(cls, value: object) -> object:
+        if isinstance(value, dict) and len(value) > PART:
+            raise ValueError(
+                f"{len(value)} members where there are {', '.join(cls.model_fields)}; leave out the others"
+            )
+        return value
+
 
 class RankUser(Message):
     """Who asks. What is given here overrides the store for this one request."""
 
     id: Id
     features: Features = Field(default_factory=dict)
-    installed: list[Id] | None = None
-    uses: dict[Id, Count] | None = None
+    installed: Ids | None = None
+    uses: Uses | None = None
 
 
 class RankRequest(Message):
@@ -73,9 +122,9 @@ class RankRequest(Message):
 
     user: RankUser
     context: Features = Field(default_factory=dict)
-    candidates: Annotated[list[Id], Field(min_length=1)] | None = None
+    candidates: Annotated[list[Id], Field(min_length=1), InParts] | None = None
     k: Annotated[int, Field(ge=1)] = 10
-    exclude: list[Id] = Field(default_factory=list)
+    exclude: Ids = Field(default_factory=list)
     explain: Literal[False] = False
 
 
@@ -110,14 +159,22 @@ class UserMessage(Message):
 
     id: Id
     features: Features = Field(default_factory=dict)
-    installed: list[Id] = Field(default_factory=list)
-    uses: dict[Id, Count] = Field(default_factory=dict)
+    installed: Ids = Field(default_factory=list)
+    uses: Uses = Field(default_factory=dict)
+
+
+def as_it_came(value: object) -> object:
+    """For what is read later, one by one and in another thread than the rankings'."""
+    return value
+
+
+UnreadUser = Annotated[Any, PlainValidator(as_it_came, json_schema_input_type=UserMessage)]
 
 
 class UsersMessage(Message):
     """`PUT /users`."""
 
-    users: Annotated[list[UserMessage], Field(min_length=1)]
+    users: Annotated[list[UnreadUser], Field(min_length=1)]
 
 
 class AppMessage(Message):
@@ -126,13 +183,16 @@ class AppMessage(Message):
     id: Id
     features: Features = Field(default_factory=dict)
     available: bool = True
-    countries: list[Id] = Field(default_factory=list)
+    countries: Ids = Field(default_factory=list)
+
+
+UnreadApp = Annotated[Any, PlainValidator(as_it_came, json_schema_input_type=AppMessage)]
 
 
 class AppsMessage(Message):
     """`PUT /apps`."""
 
-    apps: Annotated[list[AppMessage], Field(min_length=1)]
+    apps: Annotated[list[UnreadApp], Field(min_length=1)]
 
 
 class Stored(Message):

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 from prometheus_client import CONTENT_TYPE_LATEST
-from starlette.responses import Response
+from starlette.responses import PlainTextResponse, Response
 
 from service.api.messages import Alive, VersionAnswer
 from service.api.problems import NotReady
@@ -42,7 +42,7 @@ def probe_routes(engine: Engine, readiness: Readiness, *, metrics: Metrics, soft
         live, precision = serves() or (None, None)
         return VersionAnswer(software=software, live=live, precision=precision)
 
-    @router.get("/metrics")
+    @router.get("/metrics", response_class=PlainTextResponse)
     def counted() -> Response:
         """Everything counted, over all processes of this server, as Prometheus reads it."""
         return Response(metrics.expose(serves), media_type=CONTENT_TYPE_LATEST)

@@ -122,6 +122,8 @@ def describe(error: Exception) -> Problem:
     if isinstance(error, RequestValidationError):
         return _invalid(error)
     if isinstance(error, HTTPException):
+        if isinstance(error.__cause__, ValueError | RecursionError):  # FastAPI keeps to itself why it read no JSON
+            return Problem(400, f"the body is not JSON that is read here: {error.__cause__}", "malformed-body")
         return Problem(error.status_code, error.detail, headers=error.headers or {})
     known = next((STATUS[kind] for kind in type(error).__mro__ if kind in STATUS), None)
     if known is None:
@@ -174,8 +176,13 @@ def _invalid(error: RequestValidationError) -> Problem:
         return Problem(400, f"the body is not JSON: {why} at character {at}", "malformed-body")
     if isinstance(error.body, bytes):
         return Problem(415, "send the body as JSON, with the header Content-Type: application/json", "unknown-content")
-    refused = Refused(*(Refusal(_pointer(one["loc"]), _reason(one)) for one in found))
+    refused = Refused(*refusals_of(found))
     return Problem(422, str(refused), "refused-value", refused.refusals)
+
+
+def refusals_of(found: Iterable[Mapping[str, Any]], *, within: tuple[str | int, ...] = ()) -> list[Refusal]:
+    """What pydantic found wrong, in our form; within: where in the request it looked."""
+    return [Refusal(_pointer((*within, *one["loc"])), _reason(one)) for one in found]
 
 
 def _reason(found: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ values; a body that is not may be either, and RankRequest tells.
 """
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated
 
 import msgspec
@@ -66,12 +66,12 @@ class RankReader:
             return asked
         return None if ODD_LETTER.search("".join(_texts(asked))) else asked
 
-    def _well_spelled(self, names: Iterable[str]) -> bool:
+    def _well_spelled(self, names: Collection[str]) -> bool:
         if self._names.issuperset(names):
             return True
         if not all(self._spelling.fullmatch(name) for name in names):
             return False
-        if len(self._names) < NAMES_KEPT:
+        if len(self._names) + len(names) <= NAMES_KEPT:
             self._names.update(names)
         return True
 

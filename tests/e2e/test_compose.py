@@ -137,9 +137,12 @@ def test_nginx_answers_for_itself_as_the_api_would(stack: Stack) -> None:
     with stack.client() as client:
         long = client.post("/rank", content=b" " * (Settings().max_body_bytes + 1), headers={"X-Request-ID": "mine"})
         metrics = client.get("/metrics")
+        trace = client.request("TRACE", "/livez")
+        far = client.get("/" + "a" * 20_000)
+        unreadable = client.get("/users/%00")
         unnamed = client.post("/rank", json=ASKED, headers={"X-Request-ID": 'no "id"'})
         named = client.post("/rank", json=ASKED, headers={"X-Request-ID": "mine"})
-    for answer, status in ((long, 413), (metrics, 404)):
+    for answer, status in ((long, 413), (metrics, 404), (trace, 405), (far, 414), (unreadable, 400)):
         assert answer.status_code == status
         assert answer.headers["Content-Type"] == "application/problem+json"
         assert answer.json()["status"] == status

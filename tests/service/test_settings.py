@@ -184,3 +184,13 @@ def test_a_home_that_cannot_be_written_is_refused(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("no folder")
     with pytest.raises(HomeUnusable):
         write_settings(tmp_path / "home", {"workers": 2})
+
+
+@pytest.mark.parametrize("name", ["APPSHELF_ADMIN_KEY", "APPSHELF_RANK_KEY", "APPSHELF_EVENTS_KEY"])
+@pytest.mark.parametrize("key", ["sesame\n", " sesame", "ses\name", "schlüssel", " "])
+def test_a_key_that_no_client_can_send_is_refused_and_not_shown(name: str, key: str) -> None:
+    with pytest.raises(SettingsRefused, match=f"{name} does not allow the value given") as refused:
+        Settings.from_env({name: key})
+    assert "no client can send it" in str(refused.value)
+    assert "ses" not in str(refused.value)
+    assert "schl" not in str(refused.value)

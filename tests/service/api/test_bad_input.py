@@ -1,9 +1,13 @@
 """What bad input gets: a problem that says where and why, and never a 5xx."""
 
+from threading import current_thread
 from typing import Any
 
 import pytest
 
+from service.admission import Refusal, Refused
+from service.api import records
+from service.api.problems import refusals_of
 from tests.service.store_front import APPS
 from tests.service.wire import ADMIN, JSON, Client, pointers, problem
 
@@ -117,6 +121,17 @@ def test_ten_thousand_and_one_apps_of_a_user_are_a_413_that_names_where(reader: 
     assert f"10001 {member} where at most 10000" in problem(reader.post("/rank", json=body), 413)["detail"]
 
 
+@pytest.mark.parametrize(
+    "history",
+    [{"installed": [str(number) for number in range(10_001)]}, {"uses": {str(n): 1 for n in range(10_001)}}],
+    ids=["installed", "uses"],
+)
+def test_no_user_is_stored_with_more_apps_than_a_ranking_may_name(reader: Client, history: dict[str, Any]) -> None:
+    found = problem(reader.put("/users", json={"users": [{"id": "nobody yet"}, {"id": "u9", **history}]}), 413)
+    assert f"10001 {next(iter(history))} of user 'u9' where at most 10000 are allowed" in found["detail"]
+    problem(reader.get("/users/nobody yet"), 404)
+
+
 def test_ten_thousand_candidates_are_answered(reader: Client) -> None:
     body = {"user": U1, "candidates": [*APPS, *(f"a{number}" for number in range(10_000 - len(APPS)))]}
     answer = reader.post("/rank", json=body).json()
@@ -214,3 +229,63 @@ def test_a_version_that_does_not_exist_is_a_404_that_says_where_to_look(reader: 
     body = {"user": U1} if path == "/rank" else None
     response = reader.request(method, f"/admin/versions/20260101T000000Z-ffffff{path}", json=body, headers=ADMIN)
     assert "20260101T000000Z-ffffff" in problem(response, 404)["detail"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("POST", "/rank", {"user": U1, "candidates": [0] * 5_000}),
+        ("POST", "/rank", {"user": U1, "exclude": [*["a"] * 4_321, 0, *[""] * 5_000]}),
+        ("POST", "/rank", {"user": {**U1, "uses": {str(number): 0 for number in range(5_000)}}}),
+        ("POST", "/rank", {"user": {**U1, "features": {f"A{number}": 0 for number in range(5_000)}}}),
+        ("POST", "/rank", {"user": U1, "context": {f"a{number}": 0 for number in range(5_000)}}),
+        ("POST", "/rank", {"user": U1, **{f"a{number}": 0 for number in range(5_000)}}),
+        ("PUT", "/users", {"users": [1] * 5_000}),
+        ("PUT", "/users", {"users": [{"id": "u1", "features": {"age": "old"}}] * 5_000}),
+        ("PUT", "/apps", {"apps": [{}] * 5_000}),
+    ],
+)
+def test_what_is_wrong_all_over_is_not_listed_to_the_end(
+    reader: Client, monkeypatch: pytest.MonkeyPatch, method: str, path: str, body: dict[str, Any]
+) -> None:
+    counts: list[int] = []
+    whole = Refused.__init__
+
+    def counted(self: Refused, *refusals: Refusal) -> None:
+        counts.append(len(refusals))
+        whole(self, *refusals)
+
+    monkeypatch.setattr(Refused, "__init__", counted)
+    problem(reader.request(method, path, json=body), 422)
+    assert 1 <= counts[0] <= 2_000
+
+
+def test_the_first_wrong_one_of_a_long_list_is_named_by_its_place(reader: Client) -> None:
+    body = {"user": U1, "exclude": [*["a"] * 4_321, 0, *["a"] * 5_000]}
+    assert pointers(reader.post("/rank", json=body)) == ["/exclude/4321"]
+
+
+def test_the_records_of_a_batch_are_read_apart_from_the_rankings(
+    client: Client, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read_in: list[str] = []
+
+    def noted(found: list[dict[str, object]], *, within: tuple[str | int, ...]) -> list[Refusal]:
+        read_in.append(current_thread().name)
+        return refusals_of(found, within=within)
+
+    monkeypatch.setattr(records, "refusals_of", noted)
+    for method, path, body in (("PUT", "/users", {"users": [1]}), ("PUT", "/apps", {"apps": [1]})):
+        assert pointers(client.request(method, path, json=body)) == [f"{path}/0"]
+    assert all(name.startswith("AnyIO") for name in read_in)
+    assert len(read_in) == 2
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [(b"\xff", "utf-8"), (b"[" * 100_000, "recursion"), (b'{"k": ' + b"9" * 5_000 + b"}", "digits")],
+)
+def test_json_that_is_not_read_here_is_a_400_that_says_why(reader: Client, content: bytes, told: str) -> None:
+    found = problem(reader.post("/rank", content=content, headers=JSON), 400)
+    assert found["type"] == "urn:appshelf:problem:malformed-body"
+    assert told in found["detail"]

@@ -71,4 +71,12 @@ def test_the_description_of_the_calls_names_problems_and_no_other_errors(reader:
     described = reader.get("/openapi.json").json()
     answers = described["paths"]["/rank"]["post"]["responses"]
     assert set(answers) == {"200", "default"}
-    assert "application/problem+json" in answers["default"]["content"]
+    problem = {"schema": {"$ref": "#/components/schemas/ProblemMessage"}}
+    calls = [call for calls in described["paths"].values() for call in calls.values()]
+    assert all(call["responses"]["default"]["content"] == {"application/problem+json": problem} for call in calls)
+    assert "ProblemMessage" in described["components"]["schemas"]
+
+
+def test_the_metrics_are_described_as_the_text_that_they_are(reader: Client) -> None:
+    (described,) = reader.get("/openapi.json").json()["paths"]["/metrics"]["get"]["responses"]["200"]["content"]
+    assert reader.get("/metrics").headers["content-type"].startswith(described)

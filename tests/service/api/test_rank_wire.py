@@ -204,7 +204,7 @@ def test_names_without_end_are_all_looked_at_and_not_all_remembered() -> None:
         names = {f"f{batch}_{number}": 1 for number in range(NAMES_KEPT)}
         assert reader(json.dumps({"user": U1, "context": names}).encode()) is not None
     assert reader(json.dumps({"user": U1, "context": {"f2_1": 1, "NO": 1}}).encode()) is None
-    assert len(reader._names) <= 2 * NAMES_KEPT
+    assert len(reader._names) <= NAMES_KEPT
 
 
 notices = st.builds(Notice, st.sampled_from(["unknown_app", "duplicate"]), good_ids) | st.just(Notice("unknown_user"))
