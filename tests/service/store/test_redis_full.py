@@ -16,9 +16,9 @@ FULL = "1"
 
 
 def fill(server: RedisServer, store: Backend) -> None:
-    """Twenty impressions and twenty events, and no room for more."""
+    """Twenty impressions and twenty events of one moment, and no room for more."""
     store.log.show([impression(f"r{number}") for number in range(20)])
-    store.log.take([install(f"e{number}") for number in range(20)])
+    store.log.take([install(f"e{number}", at=impression("r").at) for number in range(20)])
     with server.client() as client:
         client.config_set("maxmemory", FULL)
     with pytest.raises(StoreUnavailable):
